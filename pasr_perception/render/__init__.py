@@ -1,0 +1,1 @@
+"""Point splatting (differentiable, for features) and mesh ray casting (offline, for views and simulated photos)."""

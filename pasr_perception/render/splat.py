@@ -1,0 +1,166 @@
+"""Differentiable point splatting with PyTorch3D's semantics (PASR supplementary A; shared by search and refinement).
+
+Every pixel takes the `points_per_pixel` nearest-in-depth points whose projection lies closer than `radius`, weighs each
+by 1 - d^2/r^2 and averages their features (PyTorch3D's PointsRasterizer + NormWeightedCompositor). Occlusion acts only
+through that cut; `depth_band` adds, if wanted, a real one: points farther behind the pixel's nearest than the band are
+hidden. Which points a pixel takes is piecewise constant; gradients flow through the distances.
+
+`splat_reference` is the same thing as slow, obvious loops; `pytorch3d_backend` the same through PyTorch3D itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+MIN_WEIGHT_SUM = 1e-4  # NormWeightedCompositor's floor
+REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
+CANDIDATES_PER_BLOCK_CPU = 2**18  # (point, pixel) pairs looked at together: a few MB
+CANDIDATES_PER_BLOCK = 2**24
+
+
+@dataclass(frozen=True)
+class SplatConfig:
+    """How points become pixels."""
+
+    size: int = 37  # square output, pixels
+    radius: float = 0.04  # in normalised device units: 2 units span the image, so 0.04 at 37 px is 0.74 px
+    points_per_pixel: int = 16
+    depth_band: float | None = None  # in the points' depth unit; None = PyTorch3D's behaviour
+
+    def __post_init__(self) -> None:
+        for name, value in (("size", self.size), ("radius", self.radius), ("points_per_pixel", self.points_per_pixel)):
+            if value <= 0:
+                raise ValueError(f"splat.{name}: expected more than 0, got {value}")
+        if self.depth_band is not None and self.depth_band <= 0:
+            raise ValueError(f"splat.depth_band: expected more than 0 or none, got {self.depth_band}")
+
+    @property
+    def radius_px(self) -> float:
+        return self.radius * self.size / 2
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """For every covered pixel the points it takes, nearest first; empty slots hold index -1 and weight 0."""
+
+    pixel: torch.Tensor  # [M] int64, b * size * size + row * size + column, ascending
+    index: torch.Tensor  # [M, K] int64 into the cloud's N points, -1 = empty
+    weight: torch.Tensor  # [M, K] 1 - d^2/r^2, differentiable with respect to the projected points
+
+
+def rasterise(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> Fragments:
+    """Select each pixel's points.
+
+    uv [B, N, 2] are pixels (x right, y down, centres at +0.5), depth [B, N] in any unit. Points with depth below 0 or a
+    NaN anywhere are dropped. Raises ValueError for other shapes.
+    """
+    check_projected(uv, depth)
+    with torch.no_grad():
+        pixel, index = _select(uv, depth, config)
+    return Fragments(pixel, index, _weights(uv, pixel, index, config))
+
+
+def check_projected(uv: torch.Tensor, depth: torch.Tensor) -> None:
+    """Raise ValueError unless uv is [B, N, 2] and depth [B, N]."""
+    if uv.ndim != 3 or uv.shape[-1] != 2 or depth.shape != uv.shape[:2]:
+        got = f"{list(uv.shape)} and {list(depth.shape)}"
+        raise ValueError(f"rasterise: expected uv [B, N, 2] and depth [B, N], got {got}")
+
+
+def _select(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every covered pixel [M] and its points [M, K], a block of clouds at a time, small enough for the CPU's cache."""
+    batch, count = depth.shape
+    limit = CANDIDATES_PER_BLOCK_CPU if uv.device.type == "cpu" else CANDIDATES_PER_BLOCK
+    block = max(1, limit // max(1, count * _window(config.radius_px) ** 2))
+    pixels, indices = [], []
+    for start in range(0, max(batch, 1), block):
+        # from here to the end of `_nearest` a point goes by its depth rank; a stable sort ranks ties by index
+        near, order = depth[start : start + block].sort(dim=1, stable=True)
+        at = uv[start : start + block].gather(1, order[..., None].expand(-1, -1, 2))
+        pixel, index = _nearest(_hits(at, near, config), near, order, config)
+        pixels.append(pixel + start * config.size**2)
+        indices.append(index)
+    return torch.cat(pixels), torch.cat(indices)
+
+
+def _window(radius: float) -> int:
+    """How many pixel centres, along one axis, can lie within the radius (and the margin for rounding) of a point."""
+    return math.floor(2 * (radius + REACH_MARGIN)) + 1
+
+
+def _hits(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> torch.Tensor:
+    """All (pixel, point) pairs within the radius as keys pixel * N + point, for one block: [H], not sorted."""
+    size, radius = config.size, config.radius_px
+    batch, count = depth.shape
+    whole = torch.int32 if batch * size * size * count < 2**31 else torch.int64
+    step = torch.arange(_window(radius), dtype=uv.dtype, device=uv.device)  # [W]
+    cell = (uv - (0.5 + radius + REACH_MARGIN)).ceil()[..., None] + step  # [B, N, 2, W], x then y
+    d2 = (cell + 0.5 - uv[..., None]).square()
+    d2 = torch.where((cell >= 0) & (cell < size), d2, math.inf)
+    hit = d2[:, :, 1, :, None] + d2[:, :, 0, None, :] < radius * radius  # [B, N, W, W], row then column
+    hit &= (depth >= 0)[:, :, None, None]
+    cloud = torch.arange(batch, dtype=whole, device=uv.device)[:, None, None]
+    point = torch.arange(count, dtype=whole, device=uv.device)[:, None, None]
+    row, column = cell[:, :, 1].to(whole) + cloud * size, cell[:, :, 0].to(whole)  # [B, N, W]
+    return ((row[..., :, None] * size + column[..., None, :]) * count + point)[hit]
+
+
+def _nearest(
+    key: torch.Tensor, depth: torch.Tensor, order: torch.Tensor, config: SplatConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The K nearest points of every pixel, ascending in depth: pixels [M] and indices [M, K].
+
+    depth [B, N] is sorted along N and `order` says which point stood where, so a pixel's keys ascend in depth.
+    """
+    count = max(1, depth.shape[1])
+    key = key.sort().values
+    covered, hits = torch.unique_consecutive(key // count, return_counts=True)
+    slot = torch.arange(config.points_per_pixel, device=key.device)
+    filled = slot < hits[:, None]  # [M, K]
+    taken = key[((hits.cumsum(0) - hits)[:, None] + slot).clamp_(max=len(key) - 1)] % count
+    covered = covered.long()
+    taken = taken + (covered // config.size**2 * count)[:, None]
+    if config.depth_band is not None:
+        behind = depth.reshape(-1)[taken]
+        filled &= behind <= behind[:, :1] + config.depth_band
+    return covered, torch.where(filled, order.reshape(-1)[taken], -1)
+
+
+def _weights(uv: torch.Tensor, pixel: torch.Tensor, index: torch.Tensor, config: SplatConfig) -> torch.Tensor:
+    size = config.size
+    b = pixel // (size * size)
+    centre = torch.stack([pixel % size, pixel // size % size], -1) + 0.5  # [M, 2]
+    at = uv[b[:, None], index.clamp(min=0)]  # [M, K, 2]
+    d2 = (at - centre[:, None]).square().sum(-1)
+    return torch.where(index >= 0, 1 - d2 / config.radius_px**2, torch.zeros_like(d2))
+
+
+def composite(fragments: Fragments, features: torch.Tensor, cloud: torch.Tensor | None = None) -> torch.Tensor:
+    """Every covered pixel's weighted mean of features [N, D], or of [C, N, D] with `cloud` [M] choosing -> [M, D]."""
+    weight = fragments.weight / fragments.weight.sum(-1, keepdim=True).clamp(min=MIN_WEIGHT_SUM)  # [M, K]
+    index = fragments.index.clamp(min=0)
+    if cloud is not None:
+        index = index + cloud[:, None] * features.shape[-2]
+        features = features.reshape(-1, features.shape[-1])
+    return torch.nn.functional.embedding_bag(index, features, per_sample_weights=weight, mode="sum")
+
+
+def splat(
+    uv: torch.Tensor,
+    depth: torch.Tensor,
+    features: torch.Tensor,
+    config: SplatConfig,
+    rasteriser: Callable[[torch.Tensor, torch.Tensor, SplatConfig], Fragments] = rasterise,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Render feature images: uv [B, N, 2], depth [B, N], features [N, D] -> image [B, D, S, S], mask [B, S, S] bool."""
+    fragments = rasteriser(uv, depth, config)
+    batch, size = len(uv), config.size
+    image = features.new_zeros(batch * size * size, features.shape[-1])
+    image = image.index_copy(0, fragments.pixel, composite(fragments, features))
+    mask = torch.zeros(batch * size * size, dtype=torch.bool, device=uv.device)
+    mask[fragments.pixel] = True
+    return image.reshape(batch, size, size, features.shape[-1]).permute(0, 3, 1, 2), mask.reshape(batch, size, size)

@@ -1,0 +1,118 @@
+"""The frozen dataclasses that flow between stages (docs/conventions.md fixes units and frames).
+
+Metres, radians, seconds, pixels with centres at +0.5. `T_a_b` maps coordinates in b to a. Camera frames are optical
+(x right, y down, z forward). Arrays at the borders are numpy float64; the search works on torch float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera with optional lens distortion (OpenCV's plumb_bob / rational_polynomial order)."""
+
+    width: int
+    height: int
+    K: np.ndarray  # [3, 3] float64, pixels
+    distortion: np.ndarray = field(default_factory=lambda: np.zeros(0))  # [n] float64, n in {0, 4, 5, 8}; empty = none
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera image with its calibration."""
+
+    image: np.ndarray  # [H, W, 3] uint8 RGB, as the camera gave it (not undistorted)
+    camera: Camera
+    stamp_ns: int = 0
+    frame_id: str = "camera"
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A 2D box from the user's detector, in pixels of the (distorted) image."""
+
+    box: np.ndarray  # [4] float64: x_min, y_min, x_max, y_max
+    score: float = 1.0
+    class_id: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What a virtual camera sees that looks through the box's centre, zoomed so that the box's longer side fills `fill`."""
+
+    image: np.ndarray  # [S, S, 3] uint8 RGB
+    K_crop: np.ndarray  # [3, 3] float64, pixels of the crop
+    R_cam_crop: (
+        np.ndarray
+    )  # [3, 3] float64; the virtual camera shares the camera's centre, so T_cam_crop has no translation
+    box: np.ndarray  # [4] float64: the detection's box in crop pixels, x_min, y_min, x_max, y_max
+    clipped: (
+        np.ndarray
+    )  # [4] bool: that edge of the box lies on (or beyond) the image border, so it says nothing of the object
+    detection: Detection
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best (mesh, rotation) pairs of one crop, best first. Poses are `R_crop_obj`: object axes to crop axes."""
+
+    mesh_index: torch.Tensor  # [k] int64, index into the library
+    rotation: torch.Tensor  # [k, 3, 3] float32
+    turn: torch.Tensor  # [k] int64, the quarter turn of the crop that it was found in
+    similarity: torch.Tensor  # [k] float32, masked mean cosine (PASR eq. 8) in [-1, 1]
+    value: torch.Tensor  # [k] float32, what orders them: similarity less the outline's mismatch with the box
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One answer for one detection: this mesh, at this pose, this likely."""
+
+    mesh_id: str
+    category: str
+    score: float  # [0, 1]
+    similarity: float  # masked mean cosine (eq. 8), before the mesh's own offset is subtracted
+    T_cam_obj: np.ndarray  # [4, 4] float64, metres; obj is the mesh file's own frame, scaled to metres
+
+
+@dataclass(frozen=True)
+class ObjectEstimate:
+    """Everything known of one detection: hypotheses best first, before (`coarse`) and after refinement."""
+
+    detection: Detection
+    hypotheses: tuple[Hypothesis, ...]
+    coarse: tuple[Hypothesis, ...] = ()
+
+    @property
+    def best(self) -> Hypothesis:
+        return self.hypotheses[0]
+
+
+@dataclass(frozen=True)
+class StageTimings:
+    """Wall time of each stage for one frame, in seconds."""
+
+    crop: float = 0.0
+    encode: float = 0.0
+    coarse: float = 0.0
+    refine: float = 0.0
+    rank: float = 0.0
+    lift: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.crop + self.encode + self.coarse + self.refine + self.rank + self.lift
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """The pipeline's answer for one frame, one estimate per usable detection, in the detections' order."""
+
+    objects: tuple[ObjectEstimate, ...]
+    timings: StageTimings
+    rejected: tuple[tuple[Detection, str], ...] = ()  # detections that could not be used, each with the reason
