@@ -1,0 +1,1 @@
+"""Metrics, baselines, overlays and the report of a recorded run."""
