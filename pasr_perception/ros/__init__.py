@@ -1,0 +1,1 @@
+"""The ROS 2 side: the only package here that imports ROS. `node.py` is the entry point."""

@@ -1,0 +1,126 @@
+"""tf2_ros, cv_bridge and message_filters: the real ones where they are installed, else the part of them used here.
+
+ROS from the package index (wheels) has none of the three. Names, arguments and results are those of the real
+packages, and tests/ros/test_compat.py holds whichever is present to the same behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import Image
+
+from pasr_perception.ros.sync import StampMatcher
+
+__all__ = ["ApproximateTimeSynchronizer", "CvBridge", "CvBridgeError", "SimpleFilter", "TransformBroadcaster"]
+
+try:
+    from tf2_ros import TransformBroadcaster
+except ImportError:
+    from geometry_msgs.msg import TransformStamped
+    from rclpy.node import Node
+    from rclpy.qos import QoSProfile
+    from tf2_msgs.msg import TFMessage
+
+    class TransformBroadcaster:  # type: ignore[no-redef]
+        """Publishes transforms on /tf, as `tf2_ros.TransformBroadcaster` does."""
+
+        def __init__(self, node: Node, qos: QoSProfile | None = None) -> None:
+            self.pub_tf = node.create_publisher(TFMessage, "/tf", qos or QoSProfile(depth=100))
+
+        def sendTransform(self, transform: TransformStamped | Sequence[TransformStamped]) -> None:  # noqa: N802
+            transforms = list(transform) if isinstance(transform, (list, tuple)) else [transform]
+            self.pub_tf.publish(TFMessage(transforms=transforms))
+
+
+try:
+    from cv_bridge import CvBridge, CvBridgeError
+except ImportError:
+    # channels and depth of each encoding, and how it becomes RGB
+    _ENCODINGS: dict[str, tuple[int, type[np.generic], int | None]] = {
+        "rgb8": (3, np.uint8, None),
+        "bgr8": (3, np.uint8, cv2.COLOR_BGR2RGB),
+        "rgba8": (4, np.uint8, cv2.COLOR_RGBA2RGB),
+        "bgra8": (4, np.uint8, cv2.COLOR_BGRA2RGB),
+        "mono8": (1, np.uint8, cv2.COLOR_GRAY2RGB),
+        "mono16": (1, np.uint16, cv2.COLOR_GRAY2RGB),
+    }
+
+    class CvBridgeError(TypeError):  # type: ignore[no-redef]
+        """An image message that cannot be converted."""
+
+    class CvBridge:  # type: ignore[no-redef]
+        """`cv_bridge.CvBridge` for the encodings of `_ENCODINGS`, to `passthrough` or `rgb8`."""
+
+        def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = "passthrough") -> np.ndarray:
+            """The message as an array [H, W] or [H, W, C]; a view of its bytes where nothing has to be converted."""
+            if img_msg.encoding not in _ENCODINGS:
+                raise CvBridgeError(f"encoding {img_msg.encoding!r} is not one of {', '.join(_ENCODINGS)}")
+            if desired_encoding not in ("passthrough", "rgb8"):
+                raise CvBridgeError(f"desired_encoding {desired_encoding!r} is not one of passthrough, rgb8")
+            channels, kind, to_rgb = _ENCODINGS[img_msg.encoding]
+            pixels = _pixels(img_msg, channels, np.dtype(kind))
+            if desired_encoding == "passthrough" or img_msg.encoding == "rgb8":
+                return pixels
+            if pixels.dtype == np.uint16:
+                pixels = np.round(pixels * (255.0 / 65535.0)).astype(np.uint8)
+            return cv2.cvtColor(pixels, to_rgb) if to_rgb is not None else pixels
+
+        def cv2_to_imgmsg(self, cvim: np.ndarray, encoding: str = "passthrough", header: Any = None) -> Image:
+            """An array [H, W] or [H, W, C] as a message in `encoding` (its channels and depth have to fit)."""
+            channels = 1 if cvim.ndim == 2 else cvim.shape[2]
+            if encoding not in _ENCODINGS or _ENCODINGS[encoding][:2] != (channels, cvim.dtype.type):
+                raise CvBridgeError(f"encoding {encoding!r} does not fit an image {cvim.shape} {cvim.dtype}")
+            message = Image(height=cvim.shape[0], width=cvim.shape[1], encoding=encoding, is_bigendian=0)
+            if header is not None:
+                message.header = header
+            message.step = cvim.shape[1] * channels * cvim.itemsize
+            message.data = np.ascontiguousarray(cvim).tobytes()  # an ndarray here would be copied byte by byte
+            return message
+
+    def _pixels(message: Image, channels: int, dtype: np.dtype) -> np.ndarray:
+        """The message's bytes as [H, W] or [H, W, C] in native byte order, without the padding of `step`."""
+        wire = dtype.newbyteorder(">" if message.is_bigendian else "<")
+        rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+        used = rows[:, : message.width * channels * dtype.itemsize]
+        if dtype.itemsize > 1:
+            used = np.ascontiguousarray(used).view(wire).astype(dtype)
+        shape = (message.height, message.width) if channels == 1 else (message.height, message.width, channels)
+        return used.reshape(shape)
+
+
+try:
+    from message_filters import ApproximateTimeSynchronizer, SimpleFilter
+except ImportError:
+    from rclpy.time import Time
+
+    class SimpleFilter:  # type: ignore[no-redef]
+        """A source of messages that others can listen to, as `message_filters.SimpleFilter`."""
+
+        def __init__(self) -> None:
+            self._listeners: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+        def registerCallback(self, cb: Callable[..., None], *args: Any) -> int:  # noqa: N802
+            self._listeners.append((cb, args))
+            return len(self._listeners) - 1
+
+        def signalMessage(self, *msg: Any) -> None:  # noqa: N802
+            for callback, args in self._listeners:
+                callback(*msg, *args)
+
+    class ApproximateTimeSynchronizer(SimpleFilter):  # type: ignore[no-redef]
+        """Calls back with one message of each filter once their header stamps lie within `slop` seconds."""
+
+        def __init__(self, fs: Sequence[SimpleFilter], queue_size: int, slop: float) -> None:
+            super().__init__()
+            self._matcher = StampMatcher(len(fs), queue_size, int(slop * 1e9))
+            for index, source in enumerate(fs):
+                source.registerCallback(self._add, index)
+
+        def _add(self, msg: Any, index: int) -> None:
+            found = self._matcher.add(index, Time.from_msg(msg.header.stamp).nanoseconds, msg)
+            if found is not None:
+                self.signalMessage(*found)

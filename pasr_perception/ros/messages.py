@@ -1,0 +1,176 @@
+"""ROS messages out: hypotheses to Detection3DArray, transforms and markers. Pure functions; publish.py sends them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Point, Pose, Quaternion, TransformStamped, Vector3
+from std_msgs.msg import ColorRGBA, Header
+from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray, ObjectHypothesisWithPose
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pasr_perception.geometry.se3 import is_rotation, quaternion_xyzw
+from pasr_perception.types import FrameResult, Hypothesis
+
+ROTATION_TOLERANCE = 1e-4  # what float32 leaves of a rotation, with room
+MESHES, LABELS = "meshes", "labels"  # marker namespaces
+NOT_IN_FRAME_NAMES = re.compile(r"[^A-Za-z0-9._/-]")
+
+
+class LibraryEntry(Protocol):
+    """What the messages need to know of a mesh."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def center(self) -> Sequence[float]: ...  # [3] metres, the bounding box's centre in the mesh frame
+    @property
+    def extent(self) -> Sequence[float]: ...  # [3] metres, the bounding box's size
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A mesh as RViz and Detection3D need it."""
+
+    center: np.ndarray  # [3] metres, in the mesh frame
+    extent: np.ndarray  # [3] metres
+    uri: str  # file://...
+
+
+@dataclass(frozen=True)
+class NamedHypotheses:
+    """The ranked hypotheses of one object, best first, under the name that it has in all outputs."""
+
+    name: str
+    hypotheses: tuple[Hypothesis, ...]
+
+    @property
+    def best(self) -> Hypothesis:
+        return self.hypotheses[0]
+
+
+def named_hypotheses(result: FrameResult, coarse: bool = False) -> tuple[list[NamedHypotheses], list[str]]:
+    """The objects of a result that have an answer, and why the others are left out.
+
+    Only rigid, finite poses pass: nothing else may ever reach TF.
+    """
+    named: list[NamedHypotheses] = []
+    problems: list[str] = []
+    for estimate in result.objects:
+        offered = estimate.coarse if coarse else estimate.hypotheses
+        usable = tuple(h for h in offered if is_pose(h.T_cam_obj))
+        if usable:
+            named.append(NamedHypotheses(estimate.detection.id, usable))
+        else:
+            poses = f"{len(offered)} poses, none of them finite and rigid" if offered else "no hypotheses"
+            problems.append(f"detection {estimate.detection.id!r}: {poses}")
+    return named, problems
+
+
+def is_pose(T: np.ndarray) -> bool:
+    """Whether T is [4, 4], finite and rigid."""
+    return T.shape == (4, 4) and bool(np.isfinite(T).all()) and is_rotation(T[:3, :3], ROTATION_TOLERANCE)
+
+
+def pose_to_msg(T: np.ndarray, origin: np.ndarray | None = None) -> Pose:
+    """A rigid [4, 4] as Pose with a unit quaternion, at the point `origin` [3] of the object's frame (default 0)."""
+    position = T[:3, 3] if origin is None else T[:3, :3] @ origin + T[:3, 3]
+    x, y, z, w = (float(v) for v in quaternion_xyzw(T[:3, :3]))
+    return Pose(position=Point(**_xyz(position)), orientation=Quaternion(x=x, y=y, z=z, w=w))
+
+
+def _xyz(v: Sequence[float] | np.ndarray) -> dict[str, float]:
+    return {"x": float(v[0]), "y": float(v[1]), "z": float(v[2])}
+
+
+def objects_to_msg(header: Header, objects: Sequence[NamedHypotheses], shapes: Mapping[str, Shape]) -> Detection3DArray:
+    """Ranked hypotheses per object; `bbox` is the best mesh's box, standing where that mesh stands."""
+    message = Detection3DArray(header=header)
+    for item in objects:
+        detection = Detection3D(header=header, id=item.name)
+        for hypothesis in item.hypotheses:
+            result = ObjectHypothesisWithPose()
+            result.hypothesis.class_id = hypothesis.mesh_id
+            result.hypothesis.score = float(hypothesis.score)
+            result.pose.pose = pose_to_msg(hypothesis.T_cam_obj)
+            detection.results.append(result)
+        shape = shapes[item.best.mesh_id]
+        center = pose_to_msg(item.best.T_cam_obj, shape.center)
+        detection.bbox = BoundingBox3D(center=center, size=Vector3(**_xyz(shape.extent)))
+        message.detections.append(detection)
+    return message
+
+
+def transforms_to_msgs(header: Header, objects: Sequence[NamedHypotheses], prefix: str) -> list[TransformStamped]:
+    """The best pose of each object as a transform from the camera; child frames are unique in the list."""
+    transforms: list[TransformStamped] = []
+    taken: set[str] = set()
+    for item in objects:
+        child = NOT_IN_FRAME_NAMES.sub("_", f"{prefix}{item.best.mesh_id}_{item.name}").lstrip("/")
+        while child in taken:
+            child += "_"
+        taken.add(child)
+        transform = TransformStamped(header=header, child_frame_id=child)
+        pose = pose_to_msg(item.best.T_cam_obj)
+        transform.transform.translation = Vector3(x=pose.position.x, y=pose.position.y, z=pose.position.z)
+        transform.transform.rotation = pose.orientation
+        transforms.append(transform)
+    return transforms
+
+
+class MarkerBook:
+    """Mesh and label markers with one id per object for as long as it is seen, and deletions once it is gone."""
+
+    def __init__(self, lifetime_s: float) -> None:
+        seconds = int(lifetime_s)
+        self._lifetime = Duration(sec=seconds, nanosec=int((lifetime_s - seconds) * 1e9))
+        self._ids: dict[str, int] = {}
+        self._next = 0
+        self._fresh = True
+
+    def update(self, header: Header, objects: Sequence[NamedHypotheses], shapes: Mapping[str, Shape]) -> MarkerArray:
+        """The markers that turn what RViz shows into `objects`."""
+        array = MarkerArray()
+        if self._fresh:  # whatever an earlier run of the node left behind
+            array.markers.append(Marker(header=header, action=Marker.DELETEALL))
+            self._fresh = False
+        present = {item.name for item in objects}
+        for name in [n for n in self._ids if n not in present]:
+            number = self._ids.pop(name)
+            for ns in (MESHES, LABELS):
+                array.markers.append(Marker(header=header, ns=ns, id=number, action=Marker.DELETE))
+        for item in objects:
+            if item.name not in self._ids:
+                self._ids[item.name] = self._next
+                self._next = (self._next + 1) % 2**31
+            number, shape = self._ids[item.name], shapes[item.best.mesh_id]
+            array.markers.append(self._mesh(header, number, item.best, shape))
+            array.markers.append(self._label(header, number, item, shape))
+        return array
+
+    def _mesh(self, header: Header, number: int, best: Hypothesis, shape: Shape) -> Marker:
+        marker = Marker(header=header, ns=MESHES, id=number, type=Marker.MESH_RESOURCE, action=Marker.ADD)
+        marker.pose = pose_to_msg(best.T_cam_obj)
+        marker.scale = Vector3(x=1.0, y=1.0, z=1.0)
+        marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+        marker.mesh_resource = shape.uri
+        marker.mesh_use_embedded_materials = True
+        marker.lifetime = self._lifetime
+        return marker
+
+    def _label(self, header: Header, number: int, item: NamedHypotheses, shape: Shape) -> Marker:
+        marker = Marker(header=header, ns=LABELS, id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
+        radius = 0.5 * float(np.linalg.norm(shape.extent))
+        marker.pose = pose_to_msg(item.best.T_cam_obj, shape.center)
+        marker.pose.orientation = Quaternion(w=1.0)
+        marker.pose.position.y -= radius  # up, in an optical frame
+        marker.scale = Vector3(z=0.25 * radius)
+        marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+        marker.text = f"{item.best.mesh_id} {item.best.score:.2f}"
+        marker.lifetime = self._lifetime
+        return marker

@@ -1,0 +1,125 @@
+"""ROS parameters, declared from the config dataclasses: names, defaults, checks and descriptions have one source.
+
+A nested field becomes a dotted name (`refine.steps`); its description is the comment beside the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import io
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+
+from pasr_perception.config import ConfigError, LibraryConfig, PasrConfig, from_mapping
+
+BUILT_IN = ("use_sim_time", "start_type_description_service", "qos_overrides")  # every ROS node has these
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What only the node has to know."""
+
+    library: str = ""  # folder of a mesh library made by `pasr library build`; required
+    image_transport: str = "raw"  # raw: topic `image`; compressed: topic `image/compressed` (jpeg, png)
+    rectified: bool = False  # the image is rectified already: use P of camera_info and no distortion
+    sync_slop_s: float = 0.02  # stamps of image, camera_info and detections may differ by less than this [s]
+    sync_queue: int = 30  # messages of each input kept while waiting for their partners
+    publish_tf: bool = True  # publish the best pose of each object on /tf
+    tf_prefix: str = ""  # put before the child frames `<mesh_id>_<object_id>`
+    marker_lifetime_s: float = 0.0  # RViz drops a marker not renewed for this long [s]; 0 = when the object is gone
+    debug_image: bool = True  # offer ~/debug_image; it is drawn only while someone listens
+    complaint_period_s: float = 5.0  # the same complaint is logged at most once in this time [s]
+    input_patience_s: float = 2.0  # say what came after this long without a matching set of inputs [s]
+
+    def __post_init__(self) -> None:
+        _require(self.image_transport in ("raw", "compressed"), "image_transport", "raw or compressed", self)
+        _require(0 < self.sync_slop_s <= 10, "sync_slop_s", "more than 0, at most 10 s", self)
+        _require(1 <= self.sync_queue <= 1000, "sync_queue", "1 to 1000", self)
+        _require(self.marker_lifetime_s >= 0, "marker_lifetime_s", "0 or more", self)
+        _require(self.complaint_period_s >= 0, "complaint_period_s", "0 or more", self)
+        _require(self.input_patience_s > 0, "input_patience_s", "more than 0", self)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One parameter as ROS sees it."""
+
+    name: str
+    default: Any
+    description: str
+
+
+def _require(rule: bool, name: str, expected: str, config: NodeConfig) -> None:
+    if not rule:
+        raise ConfigError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
+
+
+def declared_parameters() -> tuple[Declared, ...]:
+    """Every parameter of the node, in the order of the dataclasses."""
+    return (*_flatten(NodeConfig(), ""), *_flatten(PasrConfig(), ""))
+
+
+def declare(node: Node) -> tuple[NodeConfig, PasrConfig]:
+    """Declare all parameters on `node` and return their values, checked.
+
+    Raises ConfigError naming the parameter, what is expected and what came.
+    """
+    nested: dict[str, Any] = {}
+    for parameter in declared_parameters():
+        # dynamic typing lets `1` stand for `1.0`; the dataclass then checks the type, and names what is wrong
+        descriptor = ParameterDescriptor(description=parameter.description, read_only=True, dynamic_typing=True)
+        value = node.declare_parameter(parameter.name, parameter.default, descriptor).value
+        group = nested
+        *path, leaf = parameter.name.split(".")
+        for key in path:
+            group = group.setdefault(key, {})
+        group[leaf] = value
+    _warn_of_unknown(node)
+    node_keys = {f.name for f in dataclasses.fields(NodeConfig)}
+    node_config = from_mapping(NodeConfig, {k: v for k, v in nested.items() if k in node_keys})
+    return node_config, from_mapping(PasrConfig, {k: v for k, v in nested.items() if k not in node_keys})
+
+
+def _warn_of_unknown(node: Node) -> None:
+    """A parameter file may name what this node does not have; ROS would ignore it in silence."""
+    known = [p.name for p in declared_parameters()]
+    for name in getattr(node, "_parameter_overrides", {}):
+        if name in known or name.split(".")[0] in BUILT_IN:
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        node.get_logger().warning(f"parameter {name!r} is given but this node has no such parameter{hint}")
+
+
+def _flatten(config: Any, prefix: str) -> Iterator[Declared]:
+    comments = _field_comments(type(config))
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        name = f"{prefix}{f.name}"
+        if isinstance(value, LibraryConfig):
+            continue  # settles how a library is built; the node reads what the library says of itself
+        if dataclasses.is_dataclass(value):
+            yield from _flatten(value, f"{name}.")
+        else:
+            uncommented = f"{f.name.replace('_', ' ')} of: {type(config).__doc__}"
+            yield Declared(name, value, comments.get(f.name, uncommented))
+
+
+@functools.cache
+def _field_comments(cls: type) -> dict[str, str]:
+    """The comment at the end of each field's line, by field name; empty where the source is not at hand."""
+    try:
+        source = inspect.getsource(cls)
+    except OSError:
+        return {}
+    comments = (t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT)
+    lines = ((t.line.split(":")[0].strip(), t.string.lstrip("# ").strip()) for t in comments)
+    return {name: comment for name, comment in lines if name.isidentifier()}

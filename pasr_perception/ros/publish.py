@@ -1,0 +1,108 @@
+"""Everything the node publishes about a frame: objects, TF, markers, the library it uses, and a debug image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import trimesh
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection3DArray, VisionInfo
+from visualization_msgs.msg import MarkerArray
+
+import pasr_perception
+from pasr_perception.evaluation.overlay import draw_overlay
+from pasr_perception.ros.compat import TransformBroadcaster
+from pasr_perception.ros.convert import BRIDGE
+from pasr_perception.ros.messages import (
+    LibraryEntry,
+    MarkerBook,
+    NamedHypotheses,
+    Shape,
+    is_pose,
+    named_hypotheses,
+    objects_to_msg,
+    transforms_to_msgs,
+)
+from pasr_perception.ros.params import NodeConfig
+from pasr_perception.types import Frame, FrameResult
+
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Library(Protocol):
+    """What publishing needs of a mesh library."""
+
+    @property
+    def entries(self) -> Sequence[LibraryEntry]: ...
+
+    def mesh_path(self, mesh_id: str) -> Path: ...
+
+    def load_mesh(self, mesh_id: str) -> trimesh.Trimesh: ...
+
+
+class ResultPublisher:
+    """Owns the publishers of the node's results. `publish` runs in the worker thread."""
+
+    def __init__(self, node: Node, config: NodeConfig, library: Library) -> None:
+        self._node = node
+        self._config = config
+        self._library = library
+        self._shapes = {e.id: _shape(e, library.mesh_path(e.id)) for e in library.entries}
+        self._objects = node.create_publisher(Detection3DArray, "~/objects", 10)
+        self._coarse = node.create_publisher(Detection3DArray, "~/coarse_objects", 10)
+        self._marker_publisher = node.create_publisher(MarkerArray, "~/markers", 10)
+        self._info = node.create_publisher(VisionInfo, "~/vision_info", LATCHED)
+        self._debug = node.create_publisher(Image, "~/debug_image", QoSProfile(depth=1)) if config.debug_image else None
+        self._tf = TransformBroadcaster(node) if config.publish_tf else None
+        self._last_tf_ns: int | None = None
+        self._markers = MarkerBook(config.marker_lifetime_s)
+        self._meshes: dict[str, trimesh.Trimesh] = {}  # those that were drawn
+
+    def publish_library(self, version: int) -> None:
+        """Latch which library the mesh ids refer to; `version` counts its reloads."""
+        message = VisionInfo(method=f"pasr_perception {pasr_perception.__version__}", database_version=version)
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        message.database_location = str(Path(self._config.library).expanduser().absolute())
+        self._info.publish(message)
+
+    def publish(self, header: Header, result: FrameResult) -> tuple[int, list[str]]:
+        """Send objects, TF and markers of one frame, whose image had this `header`.
+
+        Returns how many objects were sent, and why the others were not.
+        """
+        objects, problems = named_hypotheses(result)
+        self._objects.publish(objects_to_msg(header, objects, self._shapes))
+        self._publish_tf(header, objects)
+        self._marker_publisher.publish(self._markers.update(header, objects, self._shapes))
+        if self._coarse.get_subscription_count():
+            coarse, _ = named_hypotheses(result, coarse=True)
+            self._coarse.publish(objects_to_msg(header, coarse, self._shapes))
+        return len(objects), problems
+
+    def publish_debug(self, header: Header, frame: Frame, result: FrameResult) -> None:
+        """Draw and send the debug image if someone listens."""
+        if self._debug is None or not self._debug.get_subscription_count():
+            return
+        estimates = [e for e in result.objects if e.hypotheses and is_pose(e.best.T_cam_obj)]
+        for mesh_id in {e.best.mesh_id for e in estimates} - set(self._meshes):
+            self._meshes[mesh_id] = self._library.load_mesh(mesh_id)
+        drawing = draw_overlay(frame.image, frame.camera, estimates, self._meshes)
+        self._debug.publish(BRIDGE.cv2_to_imgmsg(drawing, "rgb8", header=header))
+
+    def _publish_tf(self, header: Header, objects: Sequence[NamedHypotheses]) -> None:
+        stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+        if self._tf is None or not objects or stamp_ns == self._last_tf_ns:
+            return  # a stamp that comes again would make tf2 warn at every listener
+        self._last_tf_ns = stamp_ns
+        self._tf.sendTransform(transforms_to_msgs(header, objects, self._config.tf_prefix))
+
+
+def _shape(entry: LibraryEntry, mesh: Path) -> Shape:
+    center, extent = np.asarray(entry.center, np.float64), np.asarray(entry.extent, np.float64)
+    return Shape(center=center, extent=extent, uri=mesh.absolute().as_uri())

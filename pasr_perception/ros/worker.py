@@ -1,0 +1,73 @@
+"""One worker thread behind a mailbox that holds only the newest job, so that callbacks never wait."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+logger = logging.getLogger(__name__)
+
+
+class LatestWorker(Generic[Job]):
+    """Runs `work(job)` for the newest job in its own thread.
+
+    An exception of `work` goes to `on_error(exception, job)`, called in this thread too, and the next job is taken.
+    """
+
+    def __init__(
+        self, work: Callable[[Job], None], on_error: Callable[[Exception, Job], None], name: str = "worker"
+    ) -> None:
+        self._work = work
+        self._on_error = on_error
+        self._changed = threading.Condition()
+        self._mailbox: Job | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> bool:
+        """Leave a job without waiting; return True if it pushed out one that had not been started."""
+        with self._changed:
+            replaced = self._mailbox is not None
+            if not self._stopping:
+                self._mailbox = job
+                self._changed.notify()
+            return replaced
+
+    def clear(self) -> None:
+        """Forget the job that waits, if any."""
+        with self._changed:
+            self._mailbox = None
+
+    def stop(self, timeout_s: float = 10.0) -> bool:
+        """Finish the job under way, drop the waiting one and end the thread; False if it is still busy after that."""
+        with self._changed:
+            self._stopping = True
+            self._mailbox = None
+            self._changed.notify()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._mailbox is not None)
+                if self._stopping:
+                    return
+                job, self._mailbox = self._mailbox, None
+            assert job is not None
+            try:
+                self._work(job)
+            except Exception as error:  # whatever it is, the next frame deserves its chance
+                self._report(error, job)
+            del job  # an image must not stay in memory while waiting for the next one
+
+    def _report(self, error: Exception, job: Job) -> None:
+        try:
+            self._on_error(error, job)
+        except Exception:
+            logger.exception("the error handler failed on %r", error)
