@@ -1,0 +1,34 @@
+"""The `pasr` command: argument parsing and printing only; the work is done by the modules it calls."""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+
+from pasr_perception.cli.bag import bag_app
+from pasr_perception.cli.demo import demo_command, real_command
+from pasr_perception.cli.detect import detect_command
+from pasr_perception.cli.encoder import encoder_app
+from pasr_perception.cli.evaluate import evaluate_command
+from pasr_perception.cli.library import library_app
+
+app = typer.Typer(
+    help="Which of your meshes is in the image, and where is it in 6-DoF.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(library_app, name="library")
+app.add_typer(bag_app, name="bag")
+app.add_typer(encoder_app, name="encoder")
+bag_app.command("evaluate")(evaluate_command)
+app.command("detect")(detect_command)
+app.command("demo")(demo_command)
+app.command("real")(real_command)
+
+
+def main() -> None:
+    """Entry point of the `pasr` script."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("trimesh").setLevel(logging.WARNING)
+    app()

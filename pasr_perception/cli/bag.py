@@ -1,0 +1,177 @@
+"""`pasr bag …`: make, play and record bags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+if TYPE_CHECKING:
+    from pasr_perception.data.records import BagFrame
+
+bag_app = typer.Typer(no_args_is_help=True, help="Bags of camera images: simulate, convert, play, record, evaluate.")
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="The bag (a folder) to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the bag if it exists.")]
+Jitter = Annotated[float, typer.Option(help="How far each edge of a box is off, as a share of the box's side.")]
+MinVisibility = Annotated[float, typer.Option(help="Objects less visible than this share are not detected.")]
+Jpeg = Annotated[int, typer.Option(min=0, max=100, help="Write compressed images of this quality; 0 = raw.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bag.")]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What the user can mend is said in one line, without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error
+
+
+@bag_app.command()
+def simulate(
+    meshes: Annotated[Path, typer.Argument(help="A built library, a mesh folder, or a manifest.")],
+    out: Out,
+    frames: Annotated[int, typer.Option(min=1)] = 60,
+    scenes: Annotated[int, typer.Option(min=1, help="Share the frames out among so many arrangements.")] = 1,
+    objects: Annotated[int, typer.Option(min=1, help="Per scene.")] = 9,
+    rate: Annotated[float, typer.Option(help="Frames per second.")] = 10.0,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "640x480",
+    jitter: Jitter = 0.05,
+    min_visibility: MinVisibility = 0.3,
+    jpeg: Jpeg = 0,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Simulate a camera that moves around library meshes, with detections and ground truth."""
+    from pasr_perception.data.detector import DetectorSpec
+    from pasr_perception.data.scene import SceneSpec, simulate
+    from pasr_perception.data.scene_meshes import load_scene_meshes
+
+    with _one_line_errors():
+        width, height = _parse_size(size)
+        spec = SceneSpec(
+            frames=frames,
+            scenes=scenes,
+            objects=objects,
+            rate_hz=rate,
+            width=width,
+            height=height,
+            detector=DetectorSpec(jitter, min_visibility),
+            seed=seed,
+        )
+        source = simulate(load_scene_meshes(meshes), spec)
+        _write(out, track(source, "simulating", total=frames, console=Console(stderr=True)), force, jpeg)
+
+
+@bag_app.command("from-images")
+def from_images(
+    out: Out,
+    folder: Annotated[Path | None, typer.Argument(help="Folder of images (see --annotations).")] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON of intrinsics, boxes and poses. Without it FOLDER/ground_truth.json describes one frame."
+        ),
+    ] = None,
+    bop: Annotated[Path | None, typer.Option(help="A BOP data set, split or scene folder, instead of FOLDER.")] = None,
+    amodal: Annotated[
+        bool, typer.Option("--amodal", help="BOP: boxes of whole objects, not their visible part.")
+    ] = False,
+    rate: Annotated[float, typer.Option(help="Frames per second.")] = 1.0,
+    jitter: Jitter = 0.05,
+    min_visibility: MinVisibility = 0.3,
+    jpeg: Jpeg = 0,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Turn photos with boxes (and poses, where known) into a bag."""
+    from pasr_perception.data.bop import BopReader
+    from pasr_perception.data.detector import DetectorSpec, with_detections
+    from pasr_perception.data.images import read_annotated, read_single
+
+    with _one_line_errors():
+        if (folder is None) == (bop is None):
+            raise ValueError("expected either FOLDER or --bop")
+        if not rate > 0:
+            raise ValueError(f"--rate: expected more than 0, got {rate}")
+        source: Iterable[BagFrame]
+        if bop is not None:
+            source = BopReader(bop, amodal, rate)
+        elif folder is not None and annotations is not None:
+            source = read_annotated(folder, annotations, rate)
+        else:
+            source = [read_single(Path(str(folder)))]
+        _write(out, with_detections(source, DetectorSpec(jitter, min_visibility), seed), force, jpeg)
+
+
+@bag_app.command()
+def play(
+    bag: Annotated[Path, typer.Argument(help="The bag to play.")],
+    rate: Annotated[float, typer.Option(help="Times the recorded pace.")] = 1.0,
+    clock: Annotated[
+        bool, typer.Option("--clock", help="Publish the bag's time on /clock (nodes: use_sim_time).")
+    ] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+    wait: Annotated[
+        float, typer.Option(help="Wait so many seconds for subscribers to the camera; fail without.")
+    ] = 0.0,
+    hold: Annotated[str, typer.Option(help="After every frame wait for a message on this topic.")] = "",
+    hold_timeout: Annotated[float, typer.Option(help="Seconds; then the next frame comes all the same.")] = 60.0,
+    topics: Annotated[list[str] | None, typer.Option("--topic", help="Only this topic; may be given often.")] = None,
+) -> None:
+    """Publish a bag over ROS."""
+    with _one_line_errors():
+        _need_ros()
+        from pasr_perception.ros.bag_play import PlayOptions, play
+
+        options = PlayOptions(rate, clock, loop, wait, hold, hold_timeout, tuple(topics or ()))
+        Console().print(f"played {bag}: {play(bag, options)} messages", soft_wrap=True, highlight=False)
+
+
+@bag_app.command()
+def record(
+    out: Out,
+    topics: Annotated[list[str] | None, typer.Argument(help="Topics; by default all that pasr_node publishes.")] = None,
+    duration: Annotated[
+        float, typer.Option(min=0, help="Stop after so many seconds; 0 = when told to (Ctrl-C).")
+    ] = 0.0,
+    idle: Annotated[float, typer.Option(min=0, help="Stop after so many silent seconds, once something came.")] = 0.0,
+    force: Force = False,
+) -> None:
+    """Record topics from ROS into a bag, until Ctrl-C, --duration or --idle."""
+    with _one_line_errors():
+        _need_ros()
+        from pasr_perception.ros.bag_record import NODE_TOPICS, RecordOptions, record
+
+        counts = record(out, topics or NODE_TOPICS, RecordOptions(duration, idle, force))
+        listed = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items())) or "no message came"
+        Console().print(f"recorded {out}: {listed}", soft_wrap=True, highlight=False)
+
+
+def _write(out: Path, frames: Iterable[BagFrame], force: bool, jpeg: int) -> None:
+    from pasr_perception.data.bagio import write_frames
+
+    count = write_frames(out, frames, overwrite=force, jpeg_quality=jpeg)
+    Console().print(f"wrote {out}: {count} frames", soft_wrap=True, highlight=False)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise ValueError(f"--size: expected WIDTHxHEIGHT such as 640x480, got {text!r}") from None
+    return width, height
+
+
+def _need_ros() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("rclpy") is None:
+        raise RuntimeError("this command needs ROS 2 (rclpy): source a ROS set-up, or install the wheels (see README)")

@@ -1,0 +1,119 @@
+"""Replays a bag through the real node: node, player and recorder as processes of their own that talk over DDS."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SHARED_MEMORY_PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_shm.xml"
+STOP_SECONDS = 30.0
+
+
+class ReplayError(RuntimeError):
+    """A process of the replay ended in a way it should not; the message says which and where its log is."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What is to be replayed."""
+
+    bag: Path
+    library: Path
+    out: Path  # folder for the recorded bag and the logs
+    rate: float = 1.0
+    wait_seconds: float = 180.0  # for the node to load its library
+    answer_seconds: float = 120.0  # the player holds each frame until the node has answered the one before
+    parameters: tuple[str, ...] = ()  # more node parameters as name:=value
+
+    @property
+    def recorded(self) -> Path:
+        return self.out / "recorded"
+
+
+def replay(job: Replay) -> Path:
+    """Run the three processes to the end of the bag and return the recorded bag. Raises ReplayError."""
+    job.out.mkdir(parents=True, exist_ok=True)
+    environment = _environment()
+    python = sys.executable
+    remaps = ["image:=/camera/image_raw", "image/compressed:=/camera/image_raw/compressed"]
+    remaps += ["camera_info:=/camera/camera_info", "detections:=/detections"]
+    parameters = [f"library:={job.library.absolute()}", *job.parameters]
+    node_command = [python, "-m", "pasr_perception.ros.node", "--ros-args"]
+    node_command += [part for remap in remaps for part in ("-r", remap)]
+    node_command += [part for parameter in parameters for part in ("-p", parameter)]
+    record_command = [python, "-m", "pasr_perception.cli", "bag", "record", "--force", "-o", str(job.recorded)]
+    play_command = [python, "-m", "pasr_perception.cli", "bag", "play", str(job.bag), "--rate", str(job.rate)]
+    play_command += ["--wait", str(job.wait_seconds), "--hold", "/pasr_node/objects"]
+    play_command += ["--hold-timeout", str(job.answer_seconds)]
+    recorder = _start("recorder", record_command, job.out, environment)
+    node = _start("node", node_command, job.out, environment)
+    try:
+        player = _start("player", play_command, job.out, environment)
+        _wait_for_player(player, node, job.out)
+    finally:
+        _stop(node)
+        _stop(recorder)
+    if recorder.returncode != 0:
+        raise ReplayError(f"the recorder ended with status {recorder.returncode}: {_tail(job.out / 'recorder.log')}")
+    return job.recorded
+
+
+def _environment() -> Mapping[str, str]:
+    """The caller's environment (the ROS wheels keep their own state in it), on this machine only and in an own domain."""
+    environment = dict(os.environ)
+    environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    environment.setdefault("ROS_LOG_DIR", tempfile.gettempdir())
+    if SHARED_MEMORY_PROFILE.is_file():
+        environment.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(SHARED_MEMORY_PROFILE))
+    else:
+        logger.info("no %s: images travel over DDS's default transport", SHARED_MEMORY_PROFILE)
+    return environment
+
+
+def _start(name: str, command: Sequence[str], out: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    log = out / f"{name}.log"
+    logger.info("starting the %s (log: %s)", name, log)
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+
+
+def _wait_for_player(player: subprocess.Popen[bytes], node: subprocess.Popen[bytes], out: Path) -> None:
+    try:
+        while player.poll() is None:
+            if node.poll() is not None:
+                raise ReplayError(f"the node ended with status {node.returncode}: {_tail(out / 'node.log')}")
+            try:
+                player.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                continue
+    finally:
+        _stop(player)
+    if player.returncode != 0:
+        raise ReplayError(f"the player ended with status {player.returncode}: {_tail(out / 'player.log')}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            logger.error("%s does not end; killed", process.args)
+            process.kill()
+            process.wait()
+
+
+def _tail(log: Path) -> str:
+    return " | ".join(log.read_text(errors="replace").strip().splitlines()[-5:])
