@@ -87,7 +87,8 @@ class LibraryConfig:
     """How meshes become a library. Crop geometry and splatting chosen here hold for every query of that library."""
 
     points: int = 4096  # area-weighted surface samples per mesh (PASR supplementary A)
-    views: int = 36  # rendered views that features are lifted from
+    views: int = 36  # rendered views that features are lifted from, for the so3 pose set
+    upright_views: int = 24  # the same for the upright one, which looks from a part of the sphere only
     supersample: int = 2  # rays per pixel side; sharp views are worth it
     fill: float = 0.8  # share of the crop that the longer side of an object's box covers
     distance: float = 6.0  # of the virtual camera, in object radii
@@ -100,7 +101,7 @@ class LibraryConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("points", "views", "supersample", "points_per_pixel", "strangers", "batch_size"):
+        for name in ("points", "views", "upright_views", "supersample", "points_per_pixel", "strangers", "batch_size"):
             _require(getattr(self, name) >= 1, f"library.{name}", "at least 1", getattr(self, name))
         _require(self.strangers >= 2, "library.strangers", "at least 2 (a spread is measured)", self.strangers)
         _require(self.workers >= 0, "library.workers", "0 or more", self.workers)

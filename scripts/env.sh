@@ -8,3 +8,5 @@ if [[ -f $_pasr_venv/.pasr/ros_setup ]]; then
 fi
 export PATH="$_pasr_venv/bin:$PATH"
 unset _pasr_venv _pasr_nounset
+# Large temporaries come and go all the time: keep their pages instead of handing them back to the kernel each time.
+export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-1073741824} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-4294967296}

@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 PIPELINE_STATUS = ": pipeline"  # how the name of the node's per-frame status ends
 LATENCY_PREFIX = "latency_ms/"
+MAX_LATENCY_MS = 3.6e6  # more says that stamps and the node's clock have different origins (a bag without /clock)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def latencies(statuses: Iterable[PublishedStatus]) -> dict[str, Latency]:
             continue
         for key, text in status.values.items():
             value = _number(text) if key.startswith(LATENCY_PREFIX) else None
-            if value is not None:
+            if value is not None and 0 <= value < MAX_LATENCY_MS:
                 values[key.removeprefix(LATENCY_PREFIX)].append(value)
     return {stage: Latency(*np.percentile(found, [50, 95]).tolist()) for stage, found in values.items()}
 

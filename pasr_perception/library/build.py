@@ -170,7 +170,8 @@ class MeshBuilder:
         # seeded by the id, so that a mesh is the same whatever is built with it
         rng = np.random.default_rng([config.seed, zlib.crc32(source.id.encode())])
         samples = sample_surface(unit_mesh, config.points, int(rng.integers(2**31)))
-        looks = view_poses(source.pose_set, source.up, config.views, rng)
+        count = config.upright_views if source.pose_set == "upright" else config.views
+        looks = view_poses(source.pose_set, source.up, count, rng)
         views = self._look(unit_mesh, view, appearance, looks, rng)
         maps = self._encode(views)
         lifted = lift_features(samples, views, maps)
@@ -239,8 +240,9 @@ def _measure_offsets(writer: LibraryWriter, encoder: Encoder, config: LibraryCon
         if entry.offset_std > 0:
             continue
         if maps is None:
-            images = strangers(config.strangers, CropSpec(encoder.image_size, config.fill), config.seed)
-            maps = turn_maps(encoder.encode, images, range(4))
+            images = strangers(config.strangers, CropSpec(encoder.image_size, writer.header.fill), config.seed)
+            batches = images.split(config.batch_size)
+            maps = torch.cat([turn_maps(encoder.encode, batch, range(4)) for batch in batches])
         turns = QUARTER_TURNS[entry.pose_set]
         best = best_scores(maps, library.data(i).features.float().to(maps.device), library.templates(i), turns)
         measured.append(dataclasses.replace(entry, offset_mean=float(best.mean()), offset_std=float(best.std())))
