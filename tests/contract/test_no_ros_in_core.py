@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pasr_perception"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROS_NAMES = set(PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"])
 OPTIONAL = {"transformers", "huggingface_hub", "pytorch3d"}  # imported where used, each with its own error message
-DISTRIBUTION_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
+DISTRIBUTION_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image"}
 IMPORT_WITHOUT_ROS = """
 import importlib, sys
 ros, modules = (argument.split(",") for argument in sys.argv[1:])

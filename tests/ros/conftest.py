@@ -1,0 +1,39 @@
+"""Every ROS test session talks in a domain of its own, on this machine only, with logs in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Set ROS_DOMAIN_ID and friends for this process and the nodes it starts."""
+    domain_coordinator = pytest.importorskip("domain_coordinator")
+    with domain_coordinator.domain_id() as domain, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(domain))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        patch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
+        # as the README says: in the stock shared memory segment a VGA image has no room
+        patch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds_shm.xml"))
+        yield domain
+
+
+@pytest.fixture
+def ros(own_domain: int) -> Iterator[object]:
+    """An rclpy context of its own, shut down afterwards."""
+    rclpy = pytest.importorskip("rclpy")
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=own_domain)
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def environment(own_domain: int) -> dict[str, str]:
+    """The whole environment for child processes, with the repository importable."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))}

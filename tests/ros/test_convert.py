@@ -1,0 +1,243 @@
+"""ROS messages to our types: what arrives, and what exactly is said about what cannot be used."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("vision_msgs.msg")
+
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from pasr_perception.ros.convert import (
+    BadMessage,
+    camera_from_msg,
+    detections_from_msg,
+    frame_from_msgs,
+    image_from_compressed,
+    image_from_msg,
+)
+
+pytestmark = pytest.mark.ros
+RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 255, 0], [7, 7, 7]], [[1, 2, 3], [255, 255, 255]]], np.uint8)
+K = [500.0, 0.0, 319.5, 0.0, 510.0, 239.5, 0.0, 0.0, 1.0]
+
+
+def header(frame_id: str = "camera", sec: int = 5, nanosec: int = 20) -> Header:
+    message = Header(frame_id=frame_id)
+    message.stamp.sec, message.stamp.nanosec = sec, nanosec
+    return message
+
+
+def image(pixels: np.ndarray = RGB, encoding: str = "rgb8", padding: int = 0, **changes: Any) -> Image:
+    """A message of `pixels` [H, W, C] whose rows end in `padding` bytes of rubbish."""
+    height, width = pixels.shape[:2]
+    rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(height, -1)
+    data = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
+    values = {"height": height, "width": width, "step": data.shape[1], "data": data.tobytes()}
+    return Image(**{"header": header(), "encoding": encoding, **values, **changes})
+
+
+def camera_info(**changes: Any) -> CameraInfo:
+    values = {"width": 640, "height": 480, "k": K, "d": [], "distortion_model": "plumb_bob", **changes}
+    return CameraInfo(header=header(), **values)
+
+
+def detection(name: str = "", **changes: float) -> Detection2D:
+    x, y, w, h, theta = ({"x": 50, "y": 40, "w": 20, "h": 10, "theta": 0} | changes).values()
+    message = Detection2D(id=name)
+    message.bbox.center.position.x, message.bbox.center.position.y = float(x), float(y)
+    message.bbox.center.theta = float(theta)
+    message.bbox.size_x, message.bbox.size_y = float(w), float(h)
+    return message
+
+
+def as_encoding(encoding: str) -> np.ndarray:
+    alpha = np.full((*RGB.shape[:2], 1), 77, np.uint8)
+    bgr = RGB[..., ::-1]
+    return {"rgb8": RGB, "bgr8": bgr, "rgba8": np.dstack([RGB, alpha]), "bgra8": np.dstack([bgr, alpha])}[encoding]
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])
+def test_colour_images_become_rgb_whatever_their_order_and_step(encoding: str, padding: int) -> None:
+    np.testing.assert_array_equal(image_from_msg(image(as_encoding(encoding), encoding, padding)), RGB)
+
+
+def test_grey_images_have_three_equal_channels() -> None:
+    grey = np.array([[[0], [128]], [[255], [3]]], np.uint8)
+    np.testing.assert_array_equal(image_from_msg(image(grey, "mono8", padding=2)), np.repeat(grey, 3, axis=2))
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_sixteen_bit_grey_is_scaled_and_its_byte_order_respected(big_endian: bool) -> None:
+    grey = np.array([[0, 65535], [32896, 257]], np.uint16)[..., None]
+    wire = grey.astype(">u2" if big_endian else "<u2")
+    pixels = image_from_msg(image(wire, "mono16", padding=2, is_bigendian=int(big_endian)))
+    np.testing.assert_array_equal(pixels[..., 1], [[0, 255], [128, 1]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "expected", "got"),
+    [
+        ({"encoding": "32FC1"}, "image.encoding", "rgb8, bgr8", "'32FC1'"),
+        ({"width": 0}, "image size", "1 to", "0x3"),
+        ({"height": 0}, "image size", "1 to", "2x0"),
+        ({"width": 4_000_000_000, "height": 4_000_000_000}, "image size", "1 to", "4000000000x4000000000"),
+        ({"step": 5}, "image.step", "at least 6 bytes for 2 rgb8 pixels", "5"),
+        ({"data": b"12345"}, "image.data", "step*height = 18 bytes", "5"),
+        ({"data": bytes(19)}, "image.data", "step*height = 18 bytes", "19"),
+    ],
+)
+def test_a_damaged_image_is_refused_in_one_exact_sentence(changes: dict, what: str, expected: str, got: str) -> None:
+    with pytest.raises(BadMessage) as caught:
+        image_from_msg(image(**changes))
+    assert caught.value.what == what
+    assert expected in str(caught.value).split(", got ")[0]
+    assert str(caught.value).endswith(f"got {got}")
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_compressed_images_are_decoded_to_rgb(extension: str) -> None:
+    smooth = np.full((16, 24, 3), (200, 100, 50), np.uint8)
+    data = cv2.imencode(extension, smooth[..., ::-1])[1].tobytes()
+    decoded = image_from_compressed(CompressedImage(header=header(), format=extension[1:], data=data))
+    assert decoded.shape == (16, 24, 3)
+    np.testing.assert_allclose(decoded.reshape(-1, 3).mean(0), (200, 100, 50), atol=2)
+
+
+@pytest.mark.parametrize(("form", "data"), [("jpeg", b""), ("jpeg", b"no image"), ("16UC1; compressedDepth png", b"x")])
+def test_what_is_no_compressed_colour_image_is_refused(form: str, data: bytes) -> None:
+    with pytest.raises(BadMessage, match=r"image\.(data|format): expected"):
+        image_from_compressed(CompressedImage(header=header(), format=form, data=data))
+
+
+def test_the_principal_point_moves_by_half_a_pixel_to_our_convention() -> None:
+    camera = camera_from_msg(camera_info())
+    assert (camera.width, camera.height) == (640, 480)
+    np.testing.assert_allclose(camera.K, [[500, 0, 320], [0, 510, 240], [0, 0, 1]])
+    assert camera.distortion.size == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "d", "kept"),
+    [
+        ("plumb_bob", [0.1, 0.2, 0.3, 0.4, 0.5], 5),
+        ("plumb_bob", [0.1, 0.2, 0.3, 0.4], 4),
+        ("rational_polynomial", [0.1] * 8, 8),
+        ("rational_polynomial", [0.1] * 8 + [0.0] * 4, 8),
+        ("plumb_bob", [0.0] * 5, 0),
+        ("equidistant", [0.0] * 4, 0),
+    ],
+)
+def test_distortion_is_taken_over_and_zeros_are_none(model: str, d: list[float], kept: int) -> None:
+    camera = camera_from_msg(camera_info(distortion_model=model, d=d))
+    np.testing.assert_allclose(camera.distortion, d[:kept])
+
+
+def test_binning_and_region_of_interest_shift_and_scale_the_camera() -> None:
+    roi = RegionOfInterest(x_offset=100, y_offset=40, width=400, height=200)
+    camera = camera_from_msg(camera_info(roi=roi, binning_x=2, binning_y=2))
+    assert (camera.width, camera.height) == (200, 100)
+    np.testing.assert_allclose(camera.K, [[250, 0, 110], [0, 255, 100], [0, 0, 1]])
+
+
+def test_a_rectified_image_uses_p_and_no_distortion_whatever_the_lens_was() -> None:
+    p = [400.0, 0.0, 299.5, 0.0, 0.0, 400.0, 199.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    info = camera_info(distortion_model="equidistant", d=[0.1] * 4, p=p)
+    camera = camera_from_msg(info, rectified=True)
+    np.testing.assert_allclose(camera.K, [[400, 0, 300], [0, 400, 200], [0, 0, 1]])
+    assert camera.distortion.size == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "message"),
+    [
+        ({"k": [0.0] * 9}, "camera_info.k", "all zeros"),
+        ({"k": [math.nan, *K[1:]]}, "camera_info.k", "finite"),
+        ({"k": [-1.0, *K[1:]]}, "camera_info.k", "focal"),
+        ({"k": [*K[:8], 0.5]}, "camera_info.k", "bottom row"),
+        ({"width": 0}, "camera_info size", "0x480"),
+        ({"distortion_model": "equidistant", "d": [0.1] * 4}, "camera_info.distortion_model", "rectify the image"),
+        ({"d": [0.1] * 3}, "camera_info.d", "4 or 5 numbers for plumb_bob"),
+        ({"d": [math.inf] * 5}, "camera_info.d", "finite"),
+        ({"distortion_model": "rational_polynomial", "d": [0.1] * 12}, "camera_info.d", "8 numbers"),
+    ],
+)
+def test_a_useless_camera_info_is_refused_by_field(changes: dict, what: str, message: str) -> None:
+    with pytest.raises(BadMessage, match=message) as caught:
+        camera_from_msg(camera_info(**changes))
+    assert caught.value.what == what
+
+
+def test_a_frame_takes_stamp_and_frame_id_from_the_image() -> None:
+    frame = frame_from_msgs(image(np.zeros((480, 640, 3), np.uint8)), camera_info())
+    assert (frame.stamp_ns, frame.frame_id) == (5_000_000_020, "camera")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"header": header(frame_id="")}, "image.header.frame_id"),
+        ({"header": header(nanosec=1_000_000_000)}, "image.header.stamp"),
+        ({"header": header(sec=-1)}, "image.header.stamp"),
+        ({}, "image size"),  # 2x3 pixels against a camera of 640x480
+    ],
+)
+def test_a_frame_that_does_not_fit_together_is_refused(changes: dict, what: str) -> None:
+    with pytest.raises(BadMessage) as caught:
+        frame_from_msgs(image(**changes), camera_info())
+    assert caught.value.what == what
+
+
+def test_detections_keep_order_id_class_and_best_score() -> None:
+    first = detection(name="left cup")
+    for class_id, score in (("bowl", 0.2), ("cup", 0.7), ("vase", 0.1)):
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.class_id, result.hypothesis.score = class_id, score
+        first.results.append(result)
+    good, bad = detections_from_msg(Detection2DArray(detections=[first, detection()]))
+    assert bad == []
+    np.testing.assert_allclose(good[0].box, [40, 35, 60, 45])
+    assert (good[0].id, good[0].class_id, good[0].score) == ("left cup", "cup", 0.7)
+    assert (good[1].id, good[1].class_id, good[1].score) == ("1", "", 1.0)
+
+
+def test_a_turned_box_becomes_its_bounds() -> None:
+    good, _ = detections_from_msg(Detection2DArray(detections=[detection(theta=math.pi / 2)]))
+    np.testing.assert_allclose(good[0].box, [45, 30, 55, 50])
+
+
+def test_names_are_unique_even_if_the_detector_repeats_itself() -> None:
+    names = ["a", "a", "", "3", ""]
+    good, _ = detections_from_msg(Detection2DArray(detections=[detection(name=n) for n in names]))
+    assert [d.id for d in good] == ["a", "1", "2", "3", "4"]
+    good, _ = detections_from_msg(Detection2DArray(detections=[detection(name=n) for n in ("1", "1")]))
+    assert len({d.id for d in good}) == 2
+
+
+@pytest.mark.parametrize("fault", [{"x": math.nan}, {"w": math.inf}, {"w": 0}, {"h": -3}, {"theta": math.nan}])
+def test_one_bad_box_is_named_and_the_others_are_used(fault: dict[str, float]) -> None:
+    array = Detection2DArray(detections=[detection(), detection(name="broken", **fault), detection()])
+    good, bad = detections_from_msg(array)
+    assert [d.id for d in good] == ["0", "2"]
+    assert len(bad) == 1
+    assert bad[0].what == "detection.bbox"
+    assert "(detection 'broken')" in str(bad[0])
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    message = detection(name="odd")
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.score = math.nan
+    message.results.append(result)
+    good, bad = detections_from_msg(Detection2DArray(detections=[message]))
+    assert good == []
+    assert "detection.score: expected a finite number, got nan" in str(bad[0])

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import trimesh
+from typer.testing import CliRunner, Result
+
+from pasr_perception import encoders
+from pasr_perception.cli.library import library_app
+from pasr_perception.config import EncoderConfig
+from pasr_perception.library.store import LibraryWriter, MeshLibrary
+
+FAST = "library: {points: 200, views: 4, supersample: 1, strangers: 4, batch_size: 4}\n"
+
+
+class TinyEncoder:
+    """Mean colours of an 8 x 8 grid as features: small, exact, and needing no weights."""
+
+    dim, image_size, grid, fingerprint = 3, 64, 8, "f00d"
+
+    def __init__(self, name: str = "efficientnet-lite0") -> None:
+        self.name = name
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        means = torch.nn.functional.avg_pool2d(images.float(), self.image_size // self.grid) + 1
+        return torch.nn.functional.normalize(means, dim=1)
+
+
+@pytest.fixture(autouse=True)
+def tiny_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(config: EncoderConfig) -> tuple[TinyEncoder, torch.device]:
+        return TinyEncoder(config.name), torch.device("cpu")
+
+    monkeypatch.setattr(encoders, "load_encoder", load)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    meshes = tmp_path / "meshes"
+    meshes.mkdir()
+    trimesh.creation.box((100, 200, 300)).export(meshes / "brick.stl")
+    trimesh.creation.cylinder(50, 150).export(meshes / "can.obj")
+    (meshes / "broken.stl").write_text("solid\n")
+    (tmp_path / "fast.yaml").write_text(FAST)
+    return meshes
+
+
+def pasr(*arguments: object) -> Result:
+    return CliRunner().invoke(library_app, [str(a) for a in arguments])
+
+
+def build(folder: Path, *more: object) -> tuple[Result, Path]:
+    target = folder.parent / "lib"
+    options: Sequence[Any] = ("--unit", "mm", "--pose-set", "upright", "--config", folder.parent / "fast.yaml")
+    return pasr("build", folder, "-o", target, *options, *more), target
+
+
+def test_build_skips_the_bad_mesh_by_name_and_keeps_the_rest(folder: Path) -> None:
+    result, lib = build(folder, "--category", "thing", "--creator", "Ann")
+    assert result.exit_code == 0, result.output
+    assert "skipped broken" in result.stderr
+    assert "2 meshes built, 1 skipped" in result.stdout
+    opened = MeshLibrary.open(lib)
+    assert [e.id for e in opened.entries] == ["brick", "can"]
+    brick = opened.entries[0]
+    assert brick.extent == pytest.approx((0.1, 0.2, 0.3))
+    assert (brick.category, brick.creator, brick.appearance, brick.pose_set) == ("thing", "Ann", "unknown", "upright")
+    assert pasr("verify", lib).exit_code == 0
+
+
+def test_build_over_a_library_needs_force(folder: Path) -> None:
+    _, lib = build(folder)
+    again, _ = build(folder)
+    assert again.exit_code == 1
+    assert "use --force" in again.stderr
+    assert len(MeshLibrary.open(lib)) == 2
+    config = ("--unit", "mm", "--pose-set", "upright", "--config", lib.parent / "fast.yaml")
+    result = pasr("build", folder / "can.obj", "-o", lib, "--force", *config)
+    assert result.exit_code == 0, result.output
+    assert [e.id for e in MeshLibrary.open(lib).entries] == ["can"]
+
+
+def test_add_remove_and_skip_existing(folder: Path) -> None:
+    _, lib = build(folder)
+    assert pasr("remove", lib, "brick", "nothing").exit_code == 1
+    assert len(MeshLibrary.open(lib)) == 2
+    assert pasr("remove", lib, "brick").exit_code == 0
+    config = ("--config", folder.parent / "fast.yaml", "--unit", "mm", "--pose-set", "upright")
+    refused = pasr("add", lib, folder / "brick.stl", folder / "can.obj", *config)
+    assert refused.exit_code == 1
+    assert "holds can already" in refused.stderr
+    result = pasr("add", lib, folder / "brick.stl", folder / "can.obj", "--skip-existing", *config)
+    assert result.exit_code == 0, result.output
+    opened = MeshLibrary.open(lib)
+    assert [e.id for e in opened.entries] == ["can", "brick"]
+    assert opened.entries[1].offset_mean > 0
+    assert opened.verify() == []
+
+
+def test_nothing_usable_is_an_error(folder: Path) -> None:
+    result = pasr("build", folder / "broken.stl", "-o", folder.parent / "lib")
+    assert result.exit_code == 1
+    assert "0 meshes built, 1 skipped" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--unit", "league"), ("--up", "y"), ("--pose-set", "all"), ("--encoder", "magic"), ("--appearance", "maybe")],
+)
+def test_bad_options_are_one_line(folder: Path, option: str, value: str) -> None:
+    result, lib = build(folder, option, value)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert value in result.stderr
+    assert not lib.exists()
+
+
+def test_info_shows_every_mesh_and_json_holds_everything(folder: Path) -> None:
+    _, lib = build(folder)
+    shown = pasr("info", lib)
+    assert "2 meshes" in shown.stdout
+    assert "brick" in shown.stdout
+    raw = json.loads(pasr("info", lib, "--json").stdout)
+    assert raw["encoder"]["fingerprint"] == "f00d"
+    assert [e["id"] for e in raw["entries"]] == ["brick", "can"]
+
+
+def test_verify_fails_on_a_changed_file(folder: Path) -> None:
+    _, lib = build(folder)
+    glb = lib / "meshes" / "brick.glb"
+    content = bytearray(glb.read_bytes())
+    content[-1] ^= 1
+    glb.write_bytes(content)
+    result = pasr("verify", lib)
+    assert result.exit_code == 1
+    assert "brick.glb" in result.stderr
+
+
+def test_messages_for_a_folder_that_is_no_library(tmp_path: Path) -> None:
+    for command in (("info",), ("verify",), ("remove",), ("add",)):
+        extra = ["cup"] if command[0] == "remove" else [tmp_path] if command[0] == "add" else []
+        result = pasr(*command, tmp_path / "none", *extra)
+        assert result.exit_code == 1, command
+        assert result.stderr.startswith("error: "), command
+
+
+def test_a_busy_library_is_said(folder: Path) -> None:
+    _, lib = build(folder)
+    with LibraryWriter.open(lib):
+        result = pasr("remove", lib, "can")
+    assert result.exit_code == 1
+    assert "another process is writing" in result.stderr

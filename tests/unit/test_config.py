@@ -1,0 +1,118 @@
+"""Settings: defaults, nested YAML overrides, and every mistake named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pasr_perception.config import (
+    CoarseConfig,
+    ConfigError,
+    EncoderConfig,
+    LibraryConfig,
+    PasrConfig,
+    RankConfig,
+    RefineConfig,
+    from_mapping,
+    load_config,
+)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "{}", "refine: {}\n"])
+def test_an_empty_file_is_the_defaults(tmp_path: Path, text: str) -> None:
+    assert load_config(written(tmp_path, text)) == PasrConfig()
+
+
+def test_nested_overrides_change_what_they_name_and_nothing_else(tmp_path: Path) -> None:
+    text = "refine:\n  steps: 20\n  learning_rate: 0.02\nencoder: {name: dinov2, device: cpu}\nlibrary: {fill: 0.75}\n"
+    config = load_config(str(written(tmp_path, text)))
+    assert config == PasrConfig(
+        refine=RefineConfig(steps=20, learning_rate=0.02),
+        encoder=EncoderConfig(name="dinov2", device="cpu"),
+        library=LibraryConfig(fill=0.75),
+    )
+
+
+def test_whole_numbers_pass_as_floats_but_not_the_other_way(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, "refine: {learning_rate: 1}\n"))
+    assert config.refine.learning_rate == 1.0
+    assert type(config.refine.learning_rate) is float
+    with pytest.raises(ConfigError, match=r"refine\.steps: expected int, got 20\.0"):
+        load_config(written(tmp_path, "refine: {steps: 20.0}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("refin: {steps: 1}", r"^refin: unknown key; known keys here: coarse, encoder, library, rank, refine"),
+        ("refine: {step: 1}", r"^refine\.step: unknown key; known keys here: .*steps"),
+        ("refine: 5", r"^refine: expected a mapping of settings, got 5"),
+        ("refine: {steps: yes}", r"^refine\.steps: expected int, got True"),
+        ("refine: {learning_rate: yes}", r"^refine\.learning_rate: expected float, got True"),
+        ("refine: {steps: '7'}", r"^refine\.steps: expected int, got '7'"),
+        ("refine: {steps: null}", r"^refine\.steps: expected int, got None"),
+        ("encoder: {name: 3}", r"^encoder\.name: expected str, got 3"),
+        (
+            "encoder: {name: resnet}",
+            r"^encoder\.name: expected one of efficientnet-lite0, dinov2, dinov3, got 'resnet'",
+        ),
+        ("- refine", r"settings\.yaml: expected a mapping of settings, got \['refine'\]"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_config(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "words"),
+    [
+        (EncoderConfig, {"batch_size": 0}, r"encoder\.batch_size: expected at least 1, got 0"),
+        (CoarseConfig, {"top_k": 0}, r"coarse\.top_k"),
+        (CoarseConfig, {"top_k": 3, "per_mesh": 4}, r"coarse\.per_mesh: expected 1\.\.top_k=3, got 4"),
+        (CoarseConfig, {"per_mesh": 0}, r"coarse\.per_mesh"),
+        (CoarseConfig, {"outline_weight": -0.1}, r"coarse\.outline_weight"),
+        (CoarseConfig, {"crops_per_block": 0}, r"coarse\.crops_per_block"),
+        (RefineConfig, {"top_k": 0}, r"refine\.top_k"),
+        (RefineConfig, {"steps": -1}, r"refine\.steps: expected 0 or more, got -1"),
+        (RefineConfig, {"learning_rate": 0.0}, r"refine\.learning_rate"),
+        (RefineConfig, {"learning_rate": float("nan")}, r"refine\.learning_rate"),
+        (RefineConfig, {"weight_decay": -1.0}, r"refine\.weight_decay"),
+        (RankConfig, {"hypotheses": 0}, r"rank\.hypotheses"),
+        (RankConfig, {"known_margin": 1.1}, r"rank\.known_margin: expected 0\.\.1, got 1\.1"),
+        (LibraryConfig, {"points": 0}, r"library\.points"),
+        (LibraryConfig, {"views": 0}, r"library\.views"),
+        (LibraryConfig, {"strangers": 1}, r"library\.strangers: expected at least 2"),
+        (LibraryConfig, {"workers": -1}, r"library\.workers"),
+        (LibraryConfig, {"splat_radius_px": 0.0}, r"library\.splat_radius_px"),
+        (LibraryConfig, {"depth_band": 0.0}, r"library\.depth_band"),
+    ],
+)
+def test_bad_values_are_named(cls: type, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        cls(**values)
+
+
+def test_a_mapping_is_checked_where_it_stands() -> None:
+    assert from_mapping(RankConfig, {"hypotheses": 2}) == RankConfig(hypotheses=2)
+    with pytest.raises(ConfigError, match=r"^here\.hypothesis: unknown key; known keys here: hypotheses, known_margin"):
+        from_mapping(RankConfig, {"hypothesis": 2}, "here")
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PasrConfig().refine.steps = 3  # type: ignore[misc]
+
+
+def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none"):
+        load_config(tmp_path / "none.yaml")

@@ -1,0 +1,42 @@
+"""Ranking: offsets decide between meshes, each mesh answers once, scores are shares."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pasr_perception.config import RankConfig
+from pasr_perception.rank import Attraction, attraction_score, rank
+
+MEAN, STD = torch.tensor([0.5, 0.3, 0.4]), torch.tensor([0.05, 0.05, 0.1])
+ATTRACTION = Attraction(MEAN, STD, torch.tensor([False, False, False]))
+ROTATIONS = torch.eye(3).repeat(4, 1, 1) * torch.arange(1, 5)[:, None, None]
+
+
+def test_the_margin_over_the_own_offset_decides():
+    ranked = rank([0, 1, 2, 1], ROTATIONS, torch.tensor([0.60, 0.45, 0.45, 0.35]), ATTRACTION, RankConfig())
+    assert ranked.mesh_index == (1, 0, 2)
+    assert ranked.similarity == pytest.approx((0.45, 0.60, 0.45))
+    assert torch.equal(ranked.rotation[0], ROTATIONS[1])
+
+
+def test_known_colours_have_to_say_more():
+    attraction = Attraction(torch.tensor([0.4, 0.4]), torch.tensor([0.1, 0.1]), torch.tensor([True, False]))
+    assert torch.allclose(attraction.offset(0.03), torch.tensor([0.43, 0.4]))
+    similarity = torch.tensor([0.52, 0.50])
+    for margin, winner in ((0.0, 0), (0.01, 0), (0.03, 1)):
+        ranked = rank([0, 1], ROTATIONS[:2], similarity, attraction, RankConfig(known_margin=margin))
+        assert ranked.mesh_index[0] == winner
+        assert ranked.similarity[0] == pytest.approx(float(similarity[winner]))
+
+
+def test_as_many_hypotheses_as_asked_for():
+    ranked = rank([0, 1, 2, 1], ROTATIONS, torch.rand(4), ATTRACTION, RankConfig(hypotheses=2))
+    assert len(ranked.mesh_index) == len(ranked.score) == len(ranked.rotation) == 2
+
+
+def test_score_is_the_share_of_strangers_beaten():
+    assert attraction_score(0.5, 0.5, 0.1) == pytest.approx(0.5)
+    assert attraction_score(0.6, 0.5, 0.1) == pytest.approx(0.8413, abs=1e-4)
+    assert 0 <= attraction_score(-1.0, 0.9, 0.01) < 1e-6
+    assert attraction_score(1.0, 0.0, 0.0) == 1.0
