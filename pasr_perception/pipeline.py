@@ -19,7 +19,7 @@ from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS
-from pasr_perception.library.store import MeshLibrary
+from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.lift import LiftError, lift_translation, pose_in_camera
 from pasr_perception.rank import Attraction, Ranked, rank
 from pasr_perception.refine import Clouds, Hypotheses, RenderScene, refine
@@ -73,6 +73,12 @@ class Pipeline:
         self.library, self.encoder, self.config, self.device = library, encoder, config, device
         self.crop_spec = CropSpec(encoder.image_size, header.fill)
         self._scene = RenderScene(ViewSpec(header.fill, header.distance), header.splat)
+        unmeasured = [e.id for e in library.entries if e.offset_std == 0]
+        if unmeasured:
+            raise LibraryError(
+                f"library {library.path}: the score offset of {', '.join(unmeasured[:5])} was never measured (a build that was "
+                "killed?); finish it with `pasr library add --skip-existing` and the same meshes"
+            )
         self._attraction = Attraction(
             torch.tensor([e.offset_mean for e in library.entries]),
             torch.tensor([e.offset_std for e in library.entries]),

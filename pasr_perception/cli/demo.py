@@ -70,7 +70,7 @@ def real_command(
 
 
 def _library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -> None:
-    """Build the library unless one of exactly these meshes, made with this encoder, is there; go on with an unfinished one."""
+    """Build the library unless one that holds these meshes, made with this encoder, is there; go on with an unfinished one."""
     from pasr_perception.config import EncoderConfig
     from pasr_perception.encoders import load_encoder
     from pasr_perception.library.build import add_to_library, build_library
@@ -84,7 +84,7 @@ def _library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -> Non
     try:
         present = MeshLibrary.open(folder, expect_encoder=(encoder.name, encoder.fingerprint))
         missing = [s for s in sources if s.id not in {e.id for e in present.entries}]
-        if not missing:
+        if not missing and all(e.offset_std > 0 for e in present.entries):
             logger.info("library %s: %d meshes, used as it is", folder, len(present.entries))
             return
         with progress_bar(len(missing)) as tell:

@@ -28,8 +28,6 @@ TAPS = (10, 14, 15)  # blocks whose outputs are kept
 CHANNELS = (112, 192, 320)
 DILATED_FROM = 11  # the block whose stride of 2 is taken out
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
-# "Same" padding at stride 2 puts each feature's centre 7.5 px right of and below its cell's; the input is moved to meet it.
-PHASE_SHIFT = 8
 PROJECTION_FILE = "efficientnet_lite0_projection.safetensors"
 
 
@@ -110,7 +108,6 @@ class EfficientNetLite:
         """The raw taps, each [B, C, 28, 28]."""
         check_images(images, IMAGE_SIZE)
         x = (images.to(self._device).float() - self._mean) / self._std
-        x = nn.functional.pad(x, (PHASE_SHIFT, 0, PHASE_SHIFT, 0), mode="replicate")[..., :IMAGE_SIZE, :IMAGE_SIZE]
         return list(self._forward(x.contiguous(memory_format=torch.channels_last)))
 
     def _forward(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -123,7 +120,7 @@ class EfficientNetLite:
 
 
 def _fingerprint(network: nn.Module, projection: FeatureProjection) -> str:
-    digest = hashlib.sha256(f"{IMAGE_SIZE} {TAPS} {DILATED_FROM} {PHASE_SHIFT}".encode())
+    digest = hashlib.sha256(f"{IMAGE_SIZE} {TAPS} {DILATED_FROM}".encode())
     for tensor in (*network.state_dict().values(), *projection.tensors().values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -33,7 +33,7 @@ from pasr_perception.evaluation.truth import Case, MeshFacts
 from pasr_perception.geometry.viewpoints import pose_set, quarter_turn
 from pasr_perception.lift import LiftError, lift_translation, pose_in_camera
 from pasr_perception.pipeline import Pipeline
-from pasr_perception.types import Crop, Detection, Frame
+from pasr_perception.types import Camera, Crop, Detection, Frame
 
 SAMPLES = 4  # random poses per object
 
@@ -68,10 +68,10 @@ class Placer:
             pipeline.library.data(i).points[::4].double().numpy() * entry.scale for i, entry in enumerate(entries)
         ]
 
-    def pose(self, mesh: int, R_crop_obj: np.ndarray, crop: Crop) -> np.ndarray | None:
+    def pose(self, mesh: int, R_crop_obj: np.ndarray, crop: Crop, camera: Camera) -> np.ndarray | None:
         """T_cam_obj [4, 4], or None where the box allows no pose."""
         try:
-            t = lift_translation(self._points[mesh], R_crop_obj, crop)
+            t = lift_translation(self._points[mesh], R_crop_obj, crop, camera)
         except LiftError:
             return None
         return pose_in_camera(R_crop_obj, t, crop, np.asarray(self.entries[mesh].center))
@@ -121,11 +121,13 @@ class PooledBaseline:
             box = torch.stack([box[:, 1], size - box[:, 2], box[:, 3], size - box[:, 0]], 1)  # a quarter anticlockwise
         similarity = dict(zip(crops, torch.stack(similarities, 1), strict=True))
         return [
-            self._one(crops[id(d)], similarity[id(d)], true_id) if id(d) in crops else PooledAnswer((), None)
+            self._one(crops[id(d)], frame.camera, similarity[id(d)], true_id)
+            if id(d) in crops
+            else PooledAnswer((), None)
             for d, true_id in asked
         ]
 
-    def _one(self, crop: Crop, by_turn: torch.Tensor, true_id: str) -> PooledAnswer:
+    def _one(self, crop: Crop, camera: Camera, by_turn: torch.Tensor, true_id: str) -> PooledAnswer:
         placer, views = self._placer, self._views
         similarity, turns = by_turn.max(0)  # [W] each view in the turned crop that it fits best
 
@@ -137,13 +139,13 @@ class PooledBaseline:
             best_view.setdefault(int(views.mesh_index[view]), view)
         hypotheses = []
         for mesh, view in list(best_view.items())[:TOP_K]:
-            T = placer.pose(mesh, rotation(view), crop)
+            T = placer.pose(mesh, rotation(view), crop, camera)
             if T is not None:
                 # A cosine is no probability; the score only has to order.
                 value = float((similarity[view] + 1) / 2)
                 hypotheses.append(PublishedHypothesis(placer.entries[mesh].id, value, T))
         mine = placer.index.get(true_id)
-        given = None if mine is None else placer.pose(mine, rotation(best_view[mine]), crop)
+        given = None if mine is None else placer.pose(mine, rotation(best_view[mine]), crop, camera)
         return PooledAnswer(tuple(hypotheses), given)
 
 
@@ -168,7 +170,7 @@ class RandomPoses:
             entry = self._placer.entries[mesh]
             rotations = pose_set(entry.pose_set, entry.up)
             drawn = rotations[self._rng.integers(len(rotations), size=SAMPLES)]
-            poses = [self._placer.pose(mesh, R, by_detection[id(case.detection)]) for R in drawn]
+            poses = [self._placer.pose(mesh, R, by_detection[id(case.detection)], frame.camera) for R in drawn]
             errors = [pose_error(T, case.truth, facts[entry.id]) for T in poses if T is not None]
             found.append((entry.id, errors))
         return found

@@ -234,15 +234,14 @@ class MeshBuilder:
 def _measure_offsets(writer: LibraryWriter, encoder: Encoder, config: LibraryConfig) -> None:
     """Best score over its poses for crops that show something else, mean and spread, of every mesh that has none yet."""
     library = MeshLibrary.open(writer.path)
-    maps: torch.Tensor | None = None
+    missing = [(i, entry) for i, entry in enumerate(library.entries) if entry.offset_std == 0]
+    if not missing:
+        return
+    images = strangers(config.strangers, CropSpec(encoder.image_size, writer.header.fill), config.seed)
+    needed = max((QUARTER_TURNS[entry.pose_set] for _, entry in missing), key=len)
+    maps = torch.cat([turn_maps(encoder.encode, batch, needed) for batch in images.split(config.batch_size)])
     measured: list[MeshEntry] = []
-    for i, entry in enumerate(library.entries):
-        if entry.offset_std > 0:
-            continue
-        if maps is None:
-            images = strangers(config.strangers, CropSpec(encoder.image_size, writer.header.fill), config.seed)
-            batches = images.split(config.batch_size)
-            maps = torch.cat([turn_maps(encoder.encode, batch, range(4)) for batch in batches])
+    for i, entry in missing:
         turns = QUARTER_TURNS[entry.pose_set]
         best = best_scores(maps, library.data(i).features.float().to(maps.device), library.templates(i), turns)
         measured.append(dataclasses.replace(entry, offset_mean=float(best.mean()), offset_std=float(best.std())))
@@ -250,7 +249,7 @@ def _measure_offsets(writer: LibraryWriter, encoder: Encoder, config: LibraryCon
 
 
 def best_scores(maps: torch.Tensor, features: torch.Tensor, templates: Templates, turns: Sequence[int]) -> torch.Tensor:
-    """Best similarity over poses [B] of one mesh for each query's maps [B, 4, D, g, g]."""
+    """Best similarity over poses [B] of one mesh for each query's maps [B, T, D, g, g]."""
     templates = templates.to(maps.device)
     best = [score_templates(maps[:, turn], features, templates).amax(1) for turn in turns]
     return torch.stack(best).amax(0)

@@ -25,15 +25,6 @@ class Hits:
     distance: np.ndarray  # [M] float, in lengths of the ray's direction vector
 
 
-@dataclass(frozen=True)
-class Raster:
-    """One rendered view; everything outside `mask` is zero."""
-
-    colour: np.ndarray  # [H, W, 3] float32 in 0..1, linear mix of albedo and shading as given
-    depth: np.ndarray  # [H, W] float32, z in the camera, 0 = nothing
-    mask: np.ndarray  # [H, W] float32 in 0..1, share of the pixel that is covered
-
-
 class Raycaster:
     """An embree scene of one mesh; rays and answers are in the mesh's own frame."""
 
