@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,9 +50,14 @@ def demo_command(
 def real_command(
     data: Annotated[Path, typer.Option(help="Folder with hope_dev/ (and ycbv_000629/).")] = Path("../shared/real"),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that is made.")] = Path("out/real"),
+    every: Annotated[
+        int, typer.Option(min=1, help="Only every n-th photo; 6 takes one of each scene, each in another light.")
+    ] = 1,
 ) -> None:
     """Replay real photos with known poses through the node, with the library of their 28 meshes, and evaluate."""
-    from pasr_perception.cli.bag import from_images
+    from pasr_perception.data.bagio import write_frames
+    from pasr_perception.data.bop import BopReader
+    from pasr_perception.data.detector import DetectorSpec, with_detections
 
     photos = data / "hope_dev"
     if not (photos / "val").is_dir():
@@ -59,10 +65,11 @@ def real_command(
             f"pasr real: skipped: no photos in {photos} (expected hope_dev/val in BOP layout)", soft_wrap=True
         )
         return
-    library, bag = out / "library", out / "bag"
+    library, bag = out / "library", out / f"bag_every_{every}"
     _library(_hope_sources(photos), library)
     if not (bag / "metadata.yaml").is_file():
-        from_images(bag, bop=photos / "val", jitter=0.05, seed=0, force=True)
+        chosen = itertools.islice(BopReader(photos / "val"), 0, None, every)
+        write_frames(bag, with_detections(chosen, DetectorSpec(jitter=0.05, min_visibility=0.3), 0), overwrite=True)
     _replay_and_evaluate(bag, library, out, "PASR perception: real photos (HOPE)", given_mesh=True)
     single = data / "ycbv_000629"
     if single.is_dir():
