@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEMO_FRAMES = 16
+DEMO_FRAMES = 8
 DEMO_SCENES = 4
-DEMO_OBJECTS = 8
+DEMO_OBJECTS = 7
 
 
 def demo_command(

@@ -31,7 +31,7 @@ class Replay:
     out: Path  # folder for the recorded bag and the logs
     rate: float = 1.0
     wait_seconds: float = 180.0  # for the node to load its library
-    answer_seconds: float = 120.0  # the player holds each frame until the node has answered the one before
+    answer_seconds: float = 90.0  # the player holds each frame until the node has answered the one before
     parameters: tuple[str, ...] = ()  # more node parameters as name:=value
 
     @property

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 PLAYER_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 CLOCK_PERIOD = 0.01  # s
+SETTLE_SECONDS = 2.0  # discovery is mutual within a fraction of it, on a busy machine too
 ANSWER_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 FLUSH = 1.0  # s that readers get to take the last messages before the publishers vanish
 
@@ -160,9 +161,16 @@ class BagPlayer:
                 self._listen_for_answers()
                 missing += [options.hold] if self._answer_subscription is None else []
             if not missing:
+                self._settle()
                 return
             if time.monotonic() > limit:
                 raise PlayError(f"waited {options.wait_s:.0f} s, nobody is there for {', '.join(missing)}")
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _settle(self) -> None:
+        """The subscribers are known here, but they may not know us yet; a best-effort image sent now would be lost."""
+        until = time.monotonic() + SETTLE_SECONDS
+        while not self._stop and time.monotonic() < until:
             self._executor.spin_once(timeout_sec=0.05)
 
 
