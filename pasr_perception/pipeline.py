@@ -158,6 +158,8 @@ class Pipeline:
                 c,
                 rotation=torch.cat([rotation, c.rotation[n:]]),
                 similarity=torch.cat([similarity, c.similarity[n:]]),
+                # what the outline's mismatch with the box costs stays as the search found it
+                value=torch.cat([similarity - (c.similarity - c.value)[:n], c.value[n:]]),
             )
             for c, n, rotation, similarity in zip(
                 candidates, heads, rotations, result.similarity.split(heads), strict=True
@@ -165,8 +167,7 @@ class Pipeline:
         ]
 
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
-        config = self.config.rank
-        return [rank(c.mesh_index.tolist(), c.rotation, c.similarity, self._attraction, config) for c in candidates]
+        return [rank(c, self._attraction, self.config.rank) for c in candidates]
 
     def _lift(self, camera: Camera, crop: Crop, before: Ranked, after: Ranked) -> ObjectEstimate | None:
         hypotheses, coarse = self._hypotheses(camera, crop, after), self._hypotheses(camera, crop, before)

@@ -9,12 +9,12 @@ The score is the share of strangers that a hypothesis beats, taking their simila
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from pasr_perception.config import RankConfig
+from pasr_perception.types import Candidates
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,21 @@ def attraction_score(similarity: float, mean: float, std: float) -> float:
     return 0.5 * math.erfc((mean - similarity) / (math.sqrt(2) * max(std, 1e-6)))
 
 
-def rank(
-    mesh_index: Sequence[int],
-    rotation: torch.Tensor,
-    similarity: torch.Tensor,
-    attraction: Attraction,
-    config: RankConfig,
-) -> Ranked:
-    """Order one crop's refined candidates: mesh_index [k], rotation [k, 3, 3], similarity [k]."""
-    index = torch.as_tensor(list(mesh_index), dtype=torch.long)
-    margin = similarity.cpu() - attraction.offset(config.known_margin)[index]
+def rank(candidates: Candidates, attraction: Attraction, config: RankConfig) -> Ranked:
+    """Order one crop's refined candidates by what their value has over their mesh's offset."""
+    index = candidates.mesh_index
+    margin = candidates.value.cpu() - attraction.offset(config.known_margin)[index]
     chosen: list[int] = []
     seen: set[int] = set()
     for i in torch.argsort(margin, descending=True, stable=True).tolist():
-        if mesh_index[i] not in seen:
-            seen.add(mesh_index[i])
+        if int(index[i]) not in seen:
+            seen.add(int(index[i]))
             chosen.append(i)
     chosen = chosen[: config.hypotheses]
-    meshes = tuple(int(mesh_index[i]) for i in chosen)
-    values = tuple(float(similarity[i]) for i in chosen)
+    meshes = tuple(int(index[i]) for i in chosen)
+    similarities = tuple(float(candidates.similarity[i]) for i in chosen)
     scores = tuple(
-        attraction_score(s, float(attraction.mean[m]), float(attraction.std[m]))
-        for s, m in zip(values, meshes, strict=True)
+        attraction_score(float(candidates.value[i]), float(attraction.mean[m]), float(attraction.std[m]))
+        for i, m in zip(chosen, meshes, strict=True)
     )
-    return Ranked(meshes, rotation[chosen], values, scores)
+    return Ranked(meshes, candidates.rotation[chosen], similarities, scores)

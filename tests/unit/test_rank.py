@@ -7,14 +7,21 @@ import torch
 
 from pasr_perception.config import RankConfig
 from pasr_perception.rank import Attraction, attraction_score, rank
+from pasr_perception.types import Candidates
 
 MEAN, STD = torch.tensor([0.5, 0.3, 0.4]), torch.tensor([0.05, 0.05, 0.1])
 ATTRACTION = Attraction(MEAN, STD, torch.tensor([False, False, False]))
 ROTATIONS = torch.eye(3).repeat(4, 1, 1) * torch.arange(1, 5)[:, None, None]
 
 
+def candidates(meshes: list[int], similarity: torch.Tensor, mismatch: torch.Tensor | None = None) -> Candidates:
+    value = similarity if mismatch is None else similarity - mismatch
+    turn = torch.zeros(len(meshes), dtype=torch.long)
+    return Candidates(torch.tensor(meshes), ROTATIONS[: len(meshes)], turn, similarity, value)
+
+
 def test_the_margin_over_the_own_offset_decides():
-    ranked = rank([0, 1, 2, 1], ROTATIONS, torch.tensor([0.60, 0.45, 0.45, 0.35]), ATTRACTION, RankConfig())
+    ranked = rank(candidates([0, 1, 2, 1], torch.tensor([0.60, 0.45, 0.45, 0.35])), ATTRACTION, RankConfig())
     assert ranked.mesh_index == (1, 0, 2)
     assert ranked.similarity == pytest.approx((0.45, 0.60, 0.45))
     assert torch.equal(ranked.rotation[0], ROTATIONS[1])
@@ -25,13 +32,20 @@ def test_known_colours_have_to_say_more():
     assert torch.allclose(attraction.offset(0.03), torch.tensor([0.43, 0.4]))
     similarity = torch.tensor([0.52, 0.50])
     for margin, winner in ((0.0, 0), (0.01, 0), (0.03, 1)):
-        ranked = rank([0, 1], ROTATIONS[:2], similarity, attraction, RankConfig(known_margin=margin))
+        ranked = rank(candidates([0, 1], similarity), attraction, RankConfig(known_margin=margin))
         assert ranked.mesh_index[0] == winner
         assert ranked.similarity[0] == pytest.approx(float(similarity[winner]))
 
 
+def test_an_outline_that_does_not_fit_the_box_counts():
+    similarity = torch.tensor([0.60, 0.45, 0.45])
+    ranked = rank(candidates([0, 1, 2], similarity, torch.tensor([0.0, 0.2, 0.0])), ATTRACTION, RankConfig())
+    assert ranked.mesh_index == (0, 2, 1)
+    assert ranked.similarity == pytest.approx((0.60, 0.45, 0.45))
+
+
 def test_as_many_hypotheses_as_asked_for():
-    ranked = rank([0, 1, 2, 1], ROTATIONS, torch.rand(4), ATTRACTION, RankConfig(hypotheses=2))
+    ranked = rank(candidates([0, 1, 2, 1], torch.rand(4)), ATTRACTION, RankConfig(hypotheses=2))
     assert len(ranked.mesh_index) == len(ranked.score) == len(ranked.rotation) == 2
 
 
