@@ -135,7 +135,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         millimetres.apply_scale(1000)
         millimetres.export(path)
         sources.append(MeshSource(name, f"{name}s", path, 0.001, "CC0-1.0", "the tests", "auto", POSE_SETS[name], "+y"))
-    config = LibraryConfig(points=800, views=30, supersample=1, strangers=12, batch_size=8, workers=1)
+    config = LibraryConfig(points=800, views=30, upright_views=30, supersample=1, strangers=12, batch_size=8, workers=1)
     return Bench(ColourEncoder(), meshes, tuple(sources), config, CAMERA)
 
 

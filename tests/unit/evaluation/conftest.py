@@ -91,6 +91,7 @@ def add_mesh(writer: LibraryWriter, mesh_id: str, seed: int) -> None:
         extent=tuple(mesh.extents.tolist()),
         faces=len(mesh.faces),
         build_seconds=0.0,
+        offset_std=0.1,
         symmetry=find_symmetries(normalised).moved(scale, center),
     )
     writer.add(entry, data, build_templates(points, features.float(), rotations, VIEW, SPLAT), mesh)
