@@ -16,7 +16,7 @@ from pasr_perception.coarse import Templates, coarse_search, quarter_turns, turn
 from pasr_perception.config import PasrConfig
 from pasr_perception.crop import CropSpec, crop_detections
 from pasr_perception.encoders import load_encoder
-from pasr_perception.encoders.base import Encoder
+from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS
 from pasr_perception.library.store import LibraryError, MeshLibrary
@@ -124,7 +124,7 @@ class Pipeline:
 
     def encode(self, crops: Sequence[Crop]) -> torch.Tensor:
         """Feature maps [B, T, D, g, g] of crops, each turned anticlockwise by 0..T-1 quarters, on the pipeline's device."""
-        images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2).contiguous()
+        images = image_batch([c.image for c in crops])
         batches = images.split(self.config.encoder.batch_size)
         return torch.cat([turn_maps(self.encoder.encode, batch, self.turns) for batch in batches])
 

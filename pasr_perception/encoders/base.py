@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 
 
@@ -29,6 +31,11 @@ def check_images(images: torch.Tensor, size: int) -> None:
     """Raise ValueError unless images are [B, 3, size, size] uint8."""
     if images.ndim != 4 or images.shape[1:] != (3, size, size) or images.dtype != torch.uint8:
         raise ValueError(f"images: expected [B, 3, {size}, {size}] uint8, got {list(images.shape)} {images.dtype}")
+
+
+def image_batch(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """Pictures [S, S, 3] uint8 as the batch [B, 3, S, S] that encoders take."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
 def pick_device(name: str) -> torch.device:

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from pasr_perception.data.photo import photograph, random_effects
+from pasr_perception.encoders.base import image_batch
 from pasr_perception.encoders.efficientnet_lite import CHANNELS, IMAGE_SIZE, EfficientNetLite
 from pasr_perception.encoders.projection import FeatureProjection, discriminant, joined, whitening_of
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.viewpoints import random_rotations
-from pasr_perception.library.lifted import visibility
+from pasr_perception.library.lifted import sample_map, visibility
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.library.meshes import MeshError, load_mesh
 from pasr_perception.library.sample import normalised, sample_surface
@@ -62,15 +63,12 @@ def observe(source: MeshSource, encoder: EfficientNetLite, config: FitConfig, rn
     rotations = random_rotations(config.views, rng)
     views = [renderers[i % len(FILLS)].render(R, random_background(IMAGE_SIZE, rng)) for i, R in enumerate(rotations)]
     photos = [photograph((v.image / 255.0) ** GAMMA, random_effects(rng), rng) for v in views]
-    images = torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2).contiguous()
+    images = image_batch(photos)
     taps = [torch.cat(encoder.taps(batch), 1).cpu() for batch in images.split(3)]
     features, seen = [], []
     for view, maps in zip(views, torch.cat(taps), strict=True):
         uv, facing = visibility(samples, view)
-        at = torch.nn.functional.grid_sample(
-            maps[None], (uv * 2 - 1)[None, :, None], align_corners=False, padding_mode="border"
-        )
-        features.append(at[0, :, :, 0].T)
+        features.append(sample_map(maps, uv))
         seen.append(facing > MIN_FACING)
     often = torch.stack(seen).sum(0).argsort(descending=True)[: 4 * config.points].numpy()
     chosen = torch.as_tensor(rng.permutation(often)[: config.points])

@@ -24,7 +24,7 @@ from scipy.spatial import QhullError
 from pasr_perception.coarse import Templates, build_templates, score_templates, turn_maps
 from pasr_perception.config import LibraryConfig
 from pasr_perception.crop import CropSpec
-from pasr_perception.encoders.base import Encoder
+from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.symmetry import find_symmetries
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS, base_poses, view_poses
@@ -227,7 +227,7 @@ class MeshBuilder:
         ]
 
     def _encode(self, views: Sequence[RenderedView]) -> torch.Tensor:
-        images = torch.from_numpy(np.stack([v.image for v in views])).permute(0, 3, 1, 2).contiguous()
+        images = image_batch([v.image for v in views])
         return torch.cat([self._encoder.encode(batch) for batch in images.split(self._config.batch_size)]).cpu()
 
 

@@ -13,6 +13,7 @@ import torch
 
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.symmetry import NO_SYMMETRY, Symmetry
+from pasr_perception.geometry.viewpoints import POSE_SETS, UP_AXES
 from pasr_perception.library.files import LibraryError
 from pasr_perception.render.splat import SplatConfig
 
@@ -21,9 +22,7 @@ MAX_ENTRIES = 1_000_000
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 ID_RULE = "1 to 100 letters, digits, '.', '_' or '-', not beginning with '.'"
 SHA256 = re.compile(r"[0-9a-f]{64}")
-POSE_SETS = ("upright", "so3")
 APPEARANCES = ("known", "unknown")
-AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
 
 Vector = tuple[float, float, float]
 
@@ -78,7 +77,7 @@ class MeshEntry:
         _need(bool(ID.fullmatch(self.id)), f"{self.id!r}.id", ID_RULE, self.id)
         _need(self.appearance in APPEARANCES, f"{self.id}.appearance", " or ".join(APPEARANCES), self.appearance)
         _need(self.pose_set in POSE_SETS, f"{self.id}.pose_set", " or ".join(POSE_SETS), self.pose_set)
-        _need(self.up in AXES, f"{self.id}.up", f"one of {', '.join(AXES)}", self.up)
+        _need(self.up in UP_AXES, f"{self.id}.up", f"one of {', '.join(UP_AXES)}", self.up)
         for name in ("unit", "scale"):
             value = getattr(self, name)
             _need(math.isfinite(value) and value > 0, f"{self.id}.{name}", "a finite number above 0", value)

@@ -37,15 +37,20 @@ def visibility(samples: SurfaceSamples, view: RenderedView) -> tuple[torch.Tenso
     return uv / size, torch.where(depth <= surface + DEPTH_TOLERANCE, facing, torch.zeros_like(facing))
 
 
+def sample_map(feature_map: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
+    """Features [N, D] of a map [D, g, g] at places uv [N, 2] in image sizes (0..1), bilinear."""
+    grid = (uv * 2 - 1)[None, :, None]  # [1, N, 1, 2]
+    at = torch.nn.functional.grid_sample(feature_map[None], grid, align_corners=False, padding_mode="border")
+    return at[0, :, :, 0].T
+
+
 def lift_features(samples: SurfaceSamples, views: Sequence[RenderedView], maps: torch.Tensor) -> LiftedFeatures:
     """Average of the maps [V, D, g, g] at the places where each sample is seen."""
     total = torch.zeros(len(samples.points), maps.shape[1])
     weight = torch.zeros(len(samples.points))
     for view, feature_map in zip(views, maps, strict=True):
         uv, seen = visibility(samples, view)
-        grid = (uv * 2 - 1)[None, :, None]  # [1, N, 1, 2]
-        at = torch.nn.functional.grid_sample(feature_map[None].cpu(), grid, align_corners=False, padding_mode="border")
-        total += at[0, :, :, 0].T * seen[:, None]
+        total += sample_map(feature_map.cpu(), uv) * seen[:, None]
         weight += seen
     return LiftedFeatures(torch.nn.functional.normalize(_fill_unseen(samples, total, weight), dim=1), weight)
 

@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 
 from pasr_perception.geometry.symmetry import NO_SYMMETRY, Symmetry
-from pasr_perception.library.format import APPEARANCES, AXES, ID, ID_RULE, POSE_SETS
+from pasr_perception.geometry.viewpoints import POSE_SETS, UP_AXES
+from pasr_perception.library.format import APPEARANCES, ID, ID_RULE
 from pasr_perception.library.meshes import MESH_SUFFIXES
 
 MANIFEST_NAMES = ("manifest.yaml", "manifest.yml", "manifest.json")
@@ -68,7 +69,7 @@ class MeshSource:
         _need(math.isfinite(self.unit) and self.unit > 0, "unit", "metres per unit, above 0", self.unit)
         _need(self.appearance in (*APPEARANCES, "auto"), "appearance", "known, unknown or auto", self.appearance)
         _need(self.pose_set in POSE_SETS, "pose_set", " or ".join(POSE_SETS), self.pose_set)
-        _need(self.up in AXES, "up", f"one of {', '.join(AXES)}", self.up)
+        _need(self.up in UP_AXES, "up", f"one of {', '.join(UP_AXES)}", self.up)
         for name in ("category", "licence", "creator"):
             value = getattr(self, name)
             _need(bool(value.strip()) and len(value) <= 500, name, "a text of 1 to 500 characters", value)

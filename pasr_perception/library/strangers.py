@@ -14,6 +14,7 @@ import torch
 from skimage.data import stereo_motorcycle
 
 from pasr_perception.crop import CropSpec, crop_detection
+from pasr_perception.encoders.base import image_batch
 from pasr_perception.types import Camera, Detection, Frame
 
 SIDES = (0.2, 0.6)  # of the photo's shorter side: root of the box's area
@@ -34,4 +35,4 @@ def strangers(count: int, spec: CropSpec, seed: int) -> torch.Tensor:
         size = side * np.array([math.sqrt(aspect), 1 / math.sqrt(aspect)])
         corner = rng.uniform(0, 1, 2) * ((width, height) - size)
         crops.append(crop_detection(frame, Detection(np.concatenate([corner, corner + size])), spec).image)
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+    return image_batch(crops)
