@@ -1,11 +1,7 @@
-"""Coarse search: the exact score of every (mesh, pose) without rendering a feature map at query time (PASR 3.3, eq. 8).
+"""Coarse search: the best (mesh, pose) pairs of every crop by eq. 8 (PASR 3.3), each scored exactly.
 
-The score of a pose is the mean, over the pixels it covers, of the cosine between the image's feature and the splatted one:
-
-    s = 1/|fg| sum_p F_p . (sum_j w_pj M_j) / |sum_j w_pj M_j|  =  sum_{p,j} (w_pj / (|fg| |sum_j w_pj M_j|)) (F_p . M_j)
-
-The bracket does not depend on the query, so it is computed once per library. A query costs one matrix product G = F M^T per
-mesh and a sparse weighted sum over G per pose; nothing is approximated.
+Which pairs are scored is the shortlist's choice (`shortlist.py`); the exhaustive search scores all of them and is what the
+shortlist is measured against.
 """
 
 from __future__ import annotations
@@ -19,113 +15,55 @@ import numpy as np
 import torch
 
 from pasr_perception.config import CoarseConfig
-from pasr_perception.geometry.placement import ViewSpec, place, project
+from pasr_perception.encoders.base import Encoder, image_batch
+from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
-from pasr_perception.render.splat import MIN_WEIGHT_SUM, SplatConfig, composite, rasterise
-from pasr_perception.types import Candidates
+from pasr_perception.templates import Templates, outline_mismatch, score_poses, score_templates
+from pasr_perception.types import Candidates, Crop, Rivals
 
-POSES_PER_BLOCK = 64  # bounds memory while templates are built
+WHOLE_MESH_FROM = 64  # poses of one turn from which scoring all of the mesh's poses costs less than scoring these
 DISTINCT_ANGLE = math.radians(30)  # candidates of one mesh closer than this would refine to the same pose
 
 
 @dataclass(frozen=True)
-class Templates:
-    """The query-independent part of eq. 8 for one mesh: for every pose its sparse weights over (pixel, point) pairs."""
+class MeshPoses:
+    """Poses of one mesh that one crop is to be compared with."""
 
-    rotation: torch.Tensor  # [P, 3, 3] float32, R_crop_obj
-    start: torch.Tensor  # [P] int32, where each pose's pairs begin
-    pair: torch.Tensor  # [E] int32, pixel * N + point
-    weight: torch.Tensor  # [E] float32, so that a pose's score is the sum of weight * G[pixel, point]
-    outline: torch.Tensor  # [P, 2] float32, width and height of the projected bounds in crop sizes
-
-    def to_tensors(self) -> dict[str, torch.Tensor]:
-        return {f"templates.{name}": tensor for name, tensor in vars(self).items()}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Templates:
-        return cls(**{name: tensors[f"templates.{name}"] for name in cls.__dataclass_fields__})
-
-    def to(self, device: torch.device) -> Templates:
-        return Templates(**{name: tensor.to(device) for name, tensor in vars(self).items()})
-
-
-def build_templates(
-    points: torch.Tensor, features: torch.Tensor, rotation: torch.Tensor, view: ViewSpec, splat: SplatConfig
-) -> Templates:
-    """Rasterise points [N, 3] at every rotation [P, 3, 3] and keep weights normalised by the splatted features [N, D]."""
-    pairs, weights, counts, outlines = [], [], [], []
-    cells = splat.size * splat.size
-    for block in rotation.split(POSES_PER_BLOCK):
-        rotated = points @ block.transpose(1, 2)  # [B, N, 3]
-        uv, depth = project(rotated, place(rotated, view), splat.size)
-        fragments = rasterise(uv, depth, splat)
-        norm = _raw_norm(fragments.weight, composite(fragments, features))  # [M]
-        pose = fragments.pixel // cells
-        area = torch.bincount(pose, minlength=len(block)).clamp(min=1)
-        taken = fragments.index >= 0  # [M, K]
-        scaled = fragments.weight / (norm * area[pose])[:, None]
-        pairs.append(((fragments.pixel % cells)[:, None] * len(points) + fragments.index)[taken].int())
-        weights.append(scaled[taken])
-        counts.append(torch.zeros(len(block), dtype=torch.long, device=pose.device).index_add_(0, pose, taken.sum(1)))
-        outlines.append((uv.amax(1) - uv.amin(1)) / splat.size)
-    count = torch.cat(counts)
-    start = (torch.cumsum(count, 0) - count).int()
-    return Templates(rotation.float(), start, torch.cat(pairs), torch.cat(weights).float(), torch.cat(outlines).float())
-
-
-def _raw_norm(weight: torch.Tensor, mean_feature: torch.Tensor) -> torch.Tensor:
-    """|sum_j w_j M_j| [M] from the weighted mean that the compositor returns."""
-    return (mean_feature.norm(dim=-1) * weight.sum(-1).clamp(min=MIN_WEIGHT_SUM)).clamp(min=1e-6)
-
-
-def score_templates(maps: torch.Tensor, features: torch.Tensor, templates: Templates) -> torch.Tensor:
-    """Eq. 8 of every crop and pose: maps [B, D, g, g], features [N, D] -> masked mean cosine [B, P]."""
-    flat = maps.flatten(2).transpose(1, 2)  # [B, g*g, D]
-    scores = []
-    for products in flat @ features.T:  # [g*g, N] per crop
-        scores.append(
-            torch.nn.functional.embedding_bag(
-                templates.pair,
-                products.reshape(-1, 1),
-                templates.start,
-                mode="sum",
-                per_sample_weights=templates.weight,
-            )[:, 0]
-        )
-    return torch.stack(scores)
+    mesh: int
+    turn: torch.Tensor  # [k] int64, quarter turns of the crop
+    pose: torch.Tensor  # [k] int64, index into the mesh's templates
 
 
 class SearchSpace(Protocol):
     """What the search reads of a library, on the device it searches on."""
 
     @property
-    def features(self) -> Sequence[torch.Tensor]:
-        """Per mesh [N, D] float32."""
-
-    @property
-    def templates(self) -> Sequence[Templates]: ...
-
-    @property
-    def turns(self) -> Sequence[Sequence[int]]:
+    def turns(self) -> Sequence[tuple[int, ...]]:
         """Per mesh the quarter turns of the crop that its pose set asks for."""
 
     @property
-    def attraction(self) -> torch.Tensor:
-        """[M] each mesh's own offset, subtracted before meshes compete."""
+    def rivals(self) -> Rivals:
+        """What each mesh's value has to stand out from before meshes compete."""
+
+    def features(self, mesh: int) -> torch.Tensor:
+        """[N, D] float32."""
+
+    def templates(self, mesh: int) -> Templates: ...
 
 
-def outline_mismatch(outline: torch.Tensor, box_size: torch.Tensor) -> torch.Tensor:
-    """How much each pose's outline [P, 2] differs in aspect from each crop's box [B, 2]: |log ratio| of aspects [B, P]."""
-    aspect = outline.clamp(min=1e-3).log()
-    box = box_size.clamp(min=1e-3).log()
-    return ((box[:, :1] - box[:, 1:]) - (aspect[:, 0] - aspect[:, 1])[None]).abs()
+Shortlist = Callable[[torch.Tensor, torch.Tensor, Sequence[int | None]], list[list[MeshPoses]]]
 
 
-def turn_maps(
-    encode: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, turns: Sequence[int]
-) -> torch.Tensor:
-    """Feature maps [B, T, D, g, g] of crops [B, 3, S, S] turned anticlockwise by each number of quarter turns."""
-    return torch.stack([encode(torch.rot90(images, turn, (2, 3))) for turn in turns], 1)
+def turn_maps(encoder: Encoder, crops: Sequence[Crop], turns: Sequence[int], batch_size: int) -> torch.Tensor:
+    """Centred feature maps [B, T, D, g, g] of crops, each turned anticlockwise by `turns` quarters."""
+    boxes = torch.tensor(np.stack([c.box / len(c.image) for c in crops]), dtype=torch.float32)
+    found = []
+    for images, some in zip(
+        image_batch([c.image for c in crops]).split(batch_size), boxes.split(batch_size), strict=True
+    ):
+        maps = torch.stack([encoder.encode(torch.rot90(images, turn, (2, 3))) for turn in turns], 1)
+        found.append(centred_maps(maps, share_inside(some.to(maps.device), turns, encoder.grid)))
+    return torch.cat(found)
 
 
 def coarse_search(
@@ -134,50 +72,75 @@ def coarse_search(
     space: SearchSpace,
     config: CoarseConfig,
     only: Sequence[int | None] | None = None,
+    shortlist: Shortlist | None = None,
 ) -> list[Candidates]:
-    """The best (mesh, pose) pairs of every crop.
+    """The best (mesh, pose) pairs of every crop among those on the shortlist; without one, among all.
 
     maps [B, T, D, g, g] of the crops turned by 0..T-1 quarters (`turn_maps`); box_size [B, 2] width and height of each crop's
     box in any unit; `only` restricts a crop to one mesh.
     """
     if only is not None and len(only) != len(maps):
         raise ValueError(f"only: expected one entry per crop ({len(maps)}), got {len(only)}")
+    only = only if only is not None else [None] * len(maps)
+    listed = _everything(space, only) if shortlist is None else shortlist(maps, box_size, only)
     found: list[list[Candidates]] = [[] for _ in maps]
-    for mesh in range(len(space.templates)):
-        wanted = [b for b in range(len(maps)) if only is None or only[b] is None or only[b] == mesh]
-        for block in (wanted[i : i + config.crops_per_block] for i in range(0, len(wanted), config.crops_per_block)):
-            counts = [config.per_mesh if only is None or only[b] is None else config.top_k for b in block]
-            answers = _search_mesh(maps[block], box_size[block], space, mesh, config.outline_weight, counts)
-            for b, candidates in zip(block, answers, strict=True):
-                found[b].append(candidates)
-    return [_best(candidates, space.attraction, config.top_k) for candidates in found]
+    for crops in _by_mesh(listed):
+        for b, poses in crops:
+            count = config.per_mesh if only[b] is None else config.top_k
+            found[b].append(_best_of_mesh(maps[b], box_size[b], space, poses, config.outline_weight, count))
+    return [_best(candidates, space.rivals, config.top_k) for candidates in found]
 
 
-def _search_mesh(
+def _everything(space: SearchSpace, only: Sequence[int | None]) -> list[list[MeshPoses]]:
+    """Every pose of every mesh that each crop may be."""
+    every = []
+    for mesh, turns in enumerate(space.turns):
+        poses = len(space.templates(mesh).rotation)
+        turn = torch.tensor(turns, device=space.templates(mesh).rotation.device)
+        pose = torch.arange(poses, device=turn.device)
+        every.append(MeshPoses(mesh, turn.repeat_interleave(poses), pose.repeat(len(turns))))
+    return [every if mesh is None else [every[mesh]] for mesh in only]
+
+
+def _by_mesh(listed: Sequence[Sequence[MeshPoses]]) -> list[list[tuple[int, MeshPoses]]]:
+    """For every mesh on any list the crops that want it: what is loaded of a mesh serves all of them."""
+    found: dict[int, list[tuple[int, MeshPoses]]] = {}
+    for crop, entries in enumerate(listed):
+        for entry in entries:
+            found.setdefault(entry.mesh, []).append((crop, entry))
+    return [found[mesh] for mesh in sorted(found)]
+
+
+def _best_of_mesh(
     maps: torch.Tensor,
     box_size: torch.Tensor,
     space: SearchSpace,
-    mesh: int,
+    poses: MeshPoses,
     outline_weight: float,
-    counts: Sequence[int],
-) -> list[Candidates]:
-    """For every crop the best distinct poses of one mesh, as many as its entry of `counts` says."""
-    templates, turns = space.templates[mesh], space.turns[mesh]
-    scores, values = [], []
-    for quarter in turns:
-        score = score_templates(maps[:, quarter], space.features[mesh], templates)  # [B, P]
-        turned_box = box_size.flip(1) if quarter % 2 else box_size
-        scores.append(score)
-        values.append(score - outline_weight * outline_mismatch(templates.outline, turned_box))
-    score, value = torch.cat(scores, 1), torch.cat(values, 1)  # [B, T * P]
-    turn = torch.tensor(turns, device=maps.device).repeat_interleave(len(templates.rotation))  # [T * P]
-    rotation = quarter_turns(turn) @ templates.rotation.repeat(len(turns), 1, 1)
-    candidates = []
-    for b, count in enumerate(counts):
-        chosen = distinct_best(value[b], rotation, count)
-        index = torch.full((len(chosen),), mesh, dtype=torch.long)
-        candidates.append(Candidates(index, rotation[chosen], turn[chosen], score[b, chosen], value[b, chosen]))
-    return candidates
+    count: int,
+) -> Candidates:
+    """The best `count` distinct poses among those listed of one mesh, for one crop's maps [T, D, g, g]."""
+    templates = space.templates(poses.mesh)
+    score = exact_scores(maps, space.features(poses.mesh), templates, poses)  # [k]
+    boxes = torch.stack([box_size, box_size.flip(0)])  # [2, 2]
+    mismatch = outline_mismatch(templates.outline, boxes)[poses.turn % 2, poses.pose]  # [k]
+    value = score - outline_weight * mismatch
+    rotation = quarter_turns(poses.turn) @ templates.rotation[poses.pose]
+    chosen = distinct_best(value, rotation, count)
+    index = torch.full((len(chosen),), poses.mesh, dtype=torch.long)
+    return Candidates(index, rotation[chosen], poses.turn[chosen], score[chosen], value[chosen])
+
+
+def exact_scores(maps: torch.Tensor, features: torch.Tensor, templates: Templates, poses: MeshPoses) -> torch.Tensor:
+    """Eq. 8 [k] of the listed poses for one crop's maps [T, D, g, g], by the cheaper of two equal ways."""
+    score = maps.new_empty(len(poses.pose))
+    for turn in poses.turn.unique().tolist():
+        mine = (poses.turn == turn).nonzero()[:, 0]
+        if len(mine) >= WHOLE_MESH_FROM:
+            score[mine] = score_templates(maps[turn : turn + 1], features, templates)[0, poses.pose[mine]]
+        else:
+            score[mine] = score_poses(maps[turn], features, templates, poses.pose[mine])
+    return score
 
 
 def distinct_best(value: torch.Tensor, rotation: torch.Tensor, count: int) -> torch.Tensor:
@@ -200,10 +163,10 @@ def quarter_turns(turn: torch.Tensor) -> torch.Tensor:
     return table[turn % 4]
 
 
-def _best(candidates: list[Candidates], attraction: torch.Tensor, count: int) -> Candidates:
+def _best(candidates: list[Candidates], rivals: Rivals, count: int) -> Candidates:
     mesh_index = torch.cat([c.mesh_index for c in candidates])
     rotation, turn, similarity, value = (
         torch.cat([getattr(c, name) for c in candidates]) for name in ("rotation", "turn", "similarity", "value")
     )
-    order = (value.cpu() - attraction[mesh_index]).argsort(descending=True, stable=True)[:count]
+    order = rivals.margin(value.cpu(), mesh_index).argsort(descending=True, stable=True)[:count]
     return Candidates(mesh_index[order], rotation[order], turn[order], similarity[order], value[order])

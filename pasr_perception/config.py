@@ -40,34 +40,75 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class CoarseConfig:
-    """Exact search over meshes x poses (PASR eq. 8)."""
+    """Search over meshes x poses by PASR eq. 8: approximately over the whole library, then exactly over a shortlist."""
 
+    method: str = "shortlist"  # shortlist | exhaustive: every pose of every mesh exactly
+    shortlist_meshes: int = 32  # meshes that may be looked at exactly
+    poses_each: int = 8  # poses of each of them that are
+    poses_more: int = 128  # poses that are besides, of all of them together
     top_k: int = 10  # candidates kept over all meshes
     per_mesh: int = 2  # distinct poses of one mesh among them at most
-    outline_weight: float = 0.07  # similarity that a box aspect wrong by a factor e costs
-    crops_per_block: int = 4  # bounds memory: one block holds grid cells x points x crops floats
+    outline_weight: float = 0.12  # similarity that a box aspect wrong by a factor e costs
+    resident_mb: int = 2048  # meshes held ready on the device: about 17 MB each with 2000 poses
 
     def __post_init__(self) -> None:
-        _require(self.top_k >= 1, "coarse.top_k", "at least 1", self.top_k)
+        known = ("shortlist", "exhaustive")
+        _require(self.method in known, "coarse.method", f"one of {', '.join(known)}", self.method)
+        for name in ("shortlist_meshes", "poses_each", "top_k", "resident_mb"):
+            _require(getattr(self, name) >= 1, f"coarse.{name}", "at least 1", getattr(self, name))
+        _require(self.poses_more >= 0, "coarse.poses_more", "0 or more", self.poses_more)
         _require(1 <= self.per_mesh <= self.top_k, "coarse.per_mesh", f"1..top_k={self.top_k}", self.per_mesh)
         _require(self.outline_weight >= 0, "coarse.outline_weight", "0 or more", self.outline_weight)
-        _require(self.crops_per_block >= 1, "coarse.crops_per_block", "at least 1", self.crops_per_block)
+
+
+@dataclass(frozen=True)
+class BankConfig:
+    """How far a library's templates are compressed for the shortlist (fixed when a library is built)."""
+
+    blocks: int = 7  # a feature map is averaged over this many blocks a side
+    channels: int = 128  # principal channels of the features
+    rank: int = 512  # numbers per template, 1 byte each
+
+    def __post_init__(self) -> None:
+        for name in ("blocks", "channels", "rank"):
+            _require(getattr(self, name) >= 1, f"library.bank.{name}", "at least 1", getattr(self, name))
 
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """Gradient refinement of the rotation, as published: AdamW, lr 0.01, weight decay 0.01, 50 steps (PASR 3.3)."""
+    """Refinement of the best candidates: Newton's method, or AdamW as published (lr 0.01, decay 0.01, 50 steps; PASR 3.3)."""
 
+    method: str = "newton"  # newton | adamw
     top_k: int = 5  # candidates that are refined; the others keep their coarse pose and score
-    steps: int = 50  # 0 turns refinement off
+    unknowns: int = 3  # 3: rotation, 5: and shift in the crop, 6: and scale; newton only
+    iterations: int = 3  # of newton, one rendering each; 0 turns refinement off
+    robust_scale: float = 3.0  # of newton: pixels whose residual is this many medians pull a quarter; 0 = all alike
+    coverage_weight: float = 0.15  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs
+    steps: int = 50  # of adamw; 0 turns refinement off
     learning_rate: float = 0.01  # of AdamW, radians
     weight_decay: float = 0.01  # of AdamW, pulls towards the start
 
+    @property
+    def moves_in_image(self) -> bool:
+        """Whether shift or scale are unknowns; AdamW has the published three."""
+        return self.method == "newton" and self.unknowns > 3
+
+    @property
+    def enabled(self) -> bool:
+        return (self.iterations if self.method == "newton" else self.steps) > 0
+
     def __post_init__(self) -> None:
+        known = ("newton", "adamw")
+        _require(self.method in known, "refine.method", f"one of {', '.join(known)}", self.method)
         _require(self.top_k >= 1, "refine.top_k", "at least 1", self.top_k)
-        _require(self.steps >= 0, "refine.steps", "0 or more", self.steps)
+        _require(self.unknowns in (3, 5, 6), "refine.unknowns", "3, 5 or 6", self.unknowns)
+        for name in ("iterations", "steps"):
+            _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
+        for name in ("robust_scale", "coverage_weight", "weight_decay"):
+            _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
+        scale_is_held = self.unknowns == 3 or self.coverage_weight > 0
+        _require(scale_is_held, "refine.coverage_weight", "more than 0 with 5 or 6 unknowns", self.coverage_weight)
         _require(self.learning_rate > 0, "refine.learning_rate", "more than 0", self.learning_rate)
-        _require(self.weight_decay >= 0, "refine.weight_decay", "0 or more", self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -75,7 +116,7 @@ class RankConfig:
     """Ordering and scoring of the final hypotheses."""
 
     hypotheses: int = 5  # how many ranked hypotheses an object carries
-    known_margin: float = 0.03  # similarity that a mesh of known colours must beat strangers by more than a bare one
+    known_margin: float = 0.015  # similarity that a mesh of known colours must beat strangers by more than a bare one
 
     def __post_init__(self) -> None:
         _require(self.hypotheses >= 1, "rank.hypotheses", "at least 1", self.hypotheses)
@@ -97,6 +138,7 @@ class LibraryConfig:
     depth_band: float = 0.15  # of the object's radius: points this far behind a pixel's nearest are hidden
     strangers: int = 40  # crops of an unrelated photo that each mesh's offset is measured on
     batch_size: int = 8  # views per forward pass
+    bank: BankConfig = field(default_factory=BankConfig)
     workers: int = 0  # meshes built at a time; 0 = one per core, 8 at most
     seed: int = 0
 

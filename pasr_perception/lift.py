@@ -85,6 +85,18 @@ def lift_translation(
     return _translation(state)
 
 
+def displaced(t_crop: np.ndarray, displacement: np.ndarray, crop: Crop) -> np.ndarray:
+    """The translation [3] after refinement moved the object in its crop.
+
+    `t_crop` [3] is what the box says, `displacement` [3] the image's shift in x and y (crop sizes) and its log scale, relative to
+    the placement by outline that the box stands for: the shift turns the ray, the scale divides the depth.
+    """
+    size = 2 * crop.K_crop[0, 2]  # the virtual camera looks through the crop's middle
+    shift = np.asarray(displacement[:2], dtype=np.float64) * size / np.diag(crop.K_crop)[:2]
+    depth = t_crop[2] * float(np.exp(-displacement[2]))
+    return np.append((t_crop[:2] / t_crop[2] + shift) * depth, depth)
+
+
 def pose_in_camera(R_crop_obj: np.ndarray, t_crop: np.ndarray, crop: Crop, center: np.ndarray) -> np.ndarray:
     """T_cam_obj [4, 4] metres of the mesh file's frame, from the pose of the centred object in the crop.
 

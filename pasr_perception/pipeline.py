@@ -6,23 +6,26 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pasr_perception.coarse import Templates, coarse_search, quarter_turns, turn_maps
+from pasr_perception.bank import Bank
+from pasr_perception.coarse import coarse_search, quarter_turns, turn_maps
 from pasr_perception.config import PasrConfig
 from pasr_perception.crop import CropSpec, crop_detections
 from pasr_perception.encoders import load_encoder
-from pasr_perception.encoders.base import Encoder, image_batch
+from pasr_perception.encoders.base import Encoder
 from pasr_perception.geometry.placement import ViewSpec
-from pasr_perception.geometry.viewpoints import QUARTER_TURNS
+from pasr_perception.library.index import ARTEFACT
+from pasr_perception.library.resident import ResidentLibrary
 from pasr_perception.library.store import LibraryError, MeshLibrary
-from pasr_perception.lift import LiftError, lift_translation, pose_in_camera
+from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
 from pasr_perception.rank import Attraction, Ranked, rank
-from pasr_perception.refine import Clouds, Hypotheses, RenderScene, refine
+from pasr_perception.refine import Boxes, Hypotheses, RenderScene, outline_size, refine, splat_margin
+from pasr_perception.shortlist import Shortlister
+from pasr_perception.templates import outline_mismatch
 from pasr_perception.types import (
     Camera,
     Candidates,
@@ -36,26 +39,6 @@ from pasr_perception.types import (
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SearchLibrary:
-    """A mesh library on the device that searches it."""
-
-    clouds: Clouds
-    features: tuple[torch.Tensor, ...]  # per mesh [N, D], views of the clouds
-    templates: tuple[Templates, ...]
-    turns: tuple[tuple[int, ...], ...]  # per mesh, the quarter turns of its pose set
-    attraction: torch.Tensor  # [M] what is subtracted from each mesh's similarity before meshes compete
-
-    @classmethod
-    def load(cls, library: MeshLibrary, attraction: torch.Tensor, device: torch.device) -> SearchLibrary:
-        data = [library.data(i) for i in range(len(library.entries))]
-        features = torch.stack([d.features.float() for d in data]).to(device)
-        clouds = Clouds(torch.stack([d.points for d in data]).to(device), features)
-        templates = tuple(library.templates(i).to(device) for i in range(len(library.entries)))
-        turns = tuple(QUARTER_TURNS[entry.pose_set] for entry in library.entries)
-        return cls(clouds, tuple(features), templates, turns, attraction)
 
 
 class Pipeline:
@@ -77,14 +60,16 @@ class Pipeline:
         if unmeasured:
             raise LibraryError(
                 f"library {library.path}: the score offset of {', '.join(unmeasured[:5])} was never measured (a build that was "
-                "killed?); finish it with `pasr library add --skip-existing` and the same meshes"
+                "killed?); finish it with `pasr library build --resume` and the same meshes"
             )
         self._attraction = Attraction(
             torch.tensor([e.offset_mean for e in library.entries]),
             torch.tensor([e.offset_std for e in library.entries]),
             torch.tensor([e.appearance == "known" for e in library.entries]),
         )
-        self._space = SearchLibrary.load(library, self._attraction.offset(config.rank.known_margin), device)
+        rivals = self._attraction.rivals(config.rank.known_margin)
+        self._space = ResidentLibrary(library, rivals, device, config.coarse.resident_mb * 2**20)
+        self._shortlist = self._shortlister() if config.coarse.method == "shortlist" else None
         self.turns = tuple(range(1 + max(max(turns) for turns in self._space.turns)))
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
 
@@ -95,6 +80,18 @@ class Pipeline:
         encoder, device = load_encoder(config.encoder)
         library = MeshLibrary.open(library_dir, expect_encoder=(encoder.name, encoder.fingerprint))
         return cls(library, encoder, config, device)
+
+    def _shortlister(self) -> Shortlister | None:
+        tensors = self.library.artefact(ARTEFACT)
+        if tensors is None:
+            logger.warning(
+                "library %s has no index: every mesh is searched exhaustively, which is slow; "
+                "make it with `pasr library build --resume` and the same meshes",
+                self.library.path,
+            )
+            return None
+        margin = self._space.rivals.offset - self._attraction.mean
+        return Shortlister(Bank.from_tensors(tensors).to(self.device), self._space.turns, margin, self.config.coarse)
 
     def detect(
         self, frame: Frame, detections: Sequence[Detection], only: Sequence[str | None] | None = None
@@ -110,9 +107,9 @@ class Pipeline:
         times.append(time.perf_counter())
         box_size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in crops]), dtype=torch.float32).to(self.device)
         restricted = None if only is None else [wanted[id(c.detection)] for c in crops]
-        candidates = coarse_search(maps, box_size, self._space, self.config.coarse, restricted)
+        candidates = coarse_search(maps, box_size, self._space, self.config.coarse, restricted, self._shortlist)
         times.append(time.perf_counter())
-        refined = self._refine(candidates, maps)
+        refined = self._refine(candidates, maps, crops)
         times.append(time.perf_counter())
         before, after = self._rank(candidates), self._rank(refined)
         times.append(time.perf_counter())
@@ -124,9 +121,7 @@ class Pipeline:
 
     def encode(self, crops: Sequence[Crop]) -> torch.Tensor:
         """Feature maps [B, T, D, g, g] of crops, each turned anticlockwise by 0..T-1 quarters, on the pipeline's device."""
-        images = image_batch([c.image for c in crops])
-        batches = images.split(self.config.encoder.batch_size)
-        return torch.cat([turn_maps(self.encoder.encode, batch, self.turns) for batch in batches])
+        return turn_maps(self.encoder, crops, self.turns, self.config.encoder.batch_size)
 
     def _wanted(self, detections: Sequence[Detection], only: Sequence[str | None] | None) -> dict[int, int | None]:
         if only is None:
@@ -138,33 +133,37 @@ class Pipeline:
             raise ValueError(f"only: expected mesh ids of the library, got {unknown}")
         return {id(d): None if m is None else self._mesh_index[m] for d, m in zip(detections, only, strict=True)}
 
-    def _refine(self, candidates: Sequence[Candidates], maps: torch.Tensor) -> list[Candidates]:
+    def _refine(self, candidates: Sequence[Candidates], maps: torch.Tensor, crops: Sequence[Crop]) -> list[Candidates]:
         """Refine each crop's first `refine.top_k` candidates, each in the turned crop that it was found in."""
         config = self.config.refine
-        if config.steps == 0:
+        if not config.enabled:
             return list(candidates)
         heads = [min(config.top_k, len(c.mesh_index)) for c in candidates]
         crop = torch.arange(len(candidates)).repeat_interleave(torch.tensor(heads)).to(self.device)
         turn = torch.cat([c.turn[:n] for c, n in zip(candidates, heads, strict=True)])
+        mesh = torch.cat([c.mesh_index[:n] for c, n in zip(candidates, heads, strict=True)])
+        meshes, cloud = torch.unique(mesh, return_inverse=True)
+        clouds, cloud = self._space.clouds(meshes.tolist()), cloud.to(self.device)
+        edges = torch.tensor(np.stack([c.box for c in crops]) / self.crop_spec.size, dtype=torch.float32)
+        clipped = torch.tensor(np.stack([c.clipped for c in crops]))
         start = Hypotheses(
             quarter_turns(-turn) @ torch.cat([c.rotation[:n] for c, n in zip(candidates, heads, strict=True)]),
-            torch.cat([c.mesh_index[:n] for c, n in zip(candidates, heads, strict=True)]).to(self.device),
+            cloud,
             crop * maps.shape[1] + turn,
+            Boxes(edges.to(self.device)[crop], clipped.to(self.device)[crop]).turned(turn),
         )
-        result = refine(start, self._space.clouds, maps.flatten(0, 1), self._scene, config)
-        rotations = (quarter_turns(turn) @ result.rotation).split(heads)
-        return [
-            replace(
-                c,
-                rotation=torch.cat([rotation, c.rotation[n:]]),
-                similarity=torch.cat([similarity, c.similarity[n:]]),
-                # what the outline's mismatch with the box costs stays as the search found it
-                value=torch.cat([similarity - (c.similarity - c.value)[:n], c.value[n:]]),
-            )
-            for c, n, rotation, similarity in zip(
-                candidates, heads, rotations, result.similarity.split(heads), strict=True
-            )
-        ]
+        result = refine(start, clouds, maps.flatten(0, 1), self._scene, config)
+        back = quarter_turns(turn)
+        rotation = back @ result.rotation
+        shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
+        outline = outline_size(clouds.points[cloud], rotation, self._scene.view)
+        box_size = (edges[:, 2:] - edges[:, :2]).to(self.device)[crop]
+        mismatch = outline_mismatch(outline, box_size).diagonal()
+        value = result.similarity - self.config.coarse.outline_weight * mismatch
+        scaled = result.log_scale + splat_margin(self._scene) * (result.log_scale != 0)
+        displacement = torch.cat([shift, scaled[:, None]], 1)
+        refined = zip(*(t.split(heads) for t in (rotation, result.similarity, value, displacement)), strict=True)
+        return [c.with_refined(*found) for c, found in zip(candidates, refined, strict=True)]
 
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
         return [rank(c, self._attraction, self.config.rank) for c in candidates]
@@ -178,12 +177,13 @@ class Pipeline:
         for i, mesh in enumerate(ranked.mesh_index):
             entry = self.library.entries[mesh]
             rotation = ranked.rotation[i].cpu().double().numpy()
-            points = self._space.clouds.points[mesh].cpu().double().numpy() * entry.scale
             try:
-                translation = lift_translation(points, rotation, crop, camera)
+                points = self._space.mesh(mesh).surface * entry.scale
+                by_box = lift_translation(points, rotation, crop, camera)
             except LiftError as error:
                 logger.warning("detection %r: %s cannot be placed: %s", crop.detection.id, entry.id, error)
                 continue
+            translation = displaced(by_box, ranked.displacement[i].cpu().numpy(), crop)
             pose = pose_in_camera(rotation, translation, crop, np.asarray(entry.center))
             found.append(Hypothesis(entry.id, entry.category, ranked.score[i], ranked.similarity[i], pose))
         return tuple(found)

@@ -1,8 +1,9 @@
-"""Ranking (PASR eq. 9-10): final similarity minus the mesh's own offset; one hypothesis per mesh; a score in [0, 1].
+"""Ranking (PASR eq. 9-10): how far a similarity stands out from strangers'; one hypothesis per mesh; a score in [0, 1].
 
 Meshes attract unequally: some win for every query. How much each attracts was measured when the library was built, on crops of
-a photo that shows none of them (strangers: mean and spread of its best similarity). A mesh whose colours are known has more to
-say of its own image than a bare one, so being no better than with strangers counts more against it (`known_margin`).
+a photo that shows none of them (strangers: mean and spread of its best similarity). What counts is how many spreads a hypothesis
+lies above that mean. A mesh whose colours are known has more to say of its own image than a bare one, so being no better than
+with strangers counts more against it (`known_margin`).
 The score is the share of strangers that a hypothesis beats, taking their similarities as normally distributed.
 """
 
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 import torch
 
 from pasr_perception.config import RankConfig
-from pasr_perception.types import Candidates
+from pasr_perception.types import Candidates, Rivals
+
+MIN_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,9 @@ class Attraction:
     std: torch.Tensor  # [M] its standard deviation
     known: torch.Tensor  # [M] bool, the mesh's colours are those of the real object
 
-    def offset(self, known_margin: float) -> torch.Tensor:
-        """[M] what is subtracted from similarities before meshes compete."""
-        return self.mean + known_margin * self.known.float()
+    def rivals(self, known_margin: float) -> Rivals:
+        """What the meshes' values are compared with before meshes compete."""
+        return Rivals(self.mean + known_margin * self.known.float(), self.std.clamp(min=MIN_SPREAD))
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,18 @@ class Ranked:
     rotation: torch.Tensor  # [k, 3, 3]
     similarity: tuple[float, ...]
     score: tuple[float, ...]
+    displacement: torch.Tensor  # [k, 3] of `Candidates`, zeros where it had none
 
 
 def attraction_score(similarity: float, mean: float, std: float) -> float:
     """Share of non-matching queries that this similarity beats, in [0, 1]."""
-    return 0.5 * math.erfc((mean - similarity) / (math.sqrt(2) * max(std, 1e-6)))
+    return 0.5 * math.erfc((mean - similarity) / (math.sqrt(2) * max(std, MIN_SPREAD)))
 
 
 def rank(candidates: Candidates, attraction: Attraction, config: RankConfig) -> Ranked:
-    """Order one crop's refined candidates by what their value has over their mesh's offset."""
+    """Order one crop's refined candidates by how far they stand out from their meshes' strangers."""
     index = candidates.mesh_index
-    margin = candidates.value.cpu() - attraction.offset(config.known_margin)[index]
+    margin = attraction.rivals(config.known_margin).margin(candidates.value.cpu(), index)
     chosen: list[int] = []
     seen: set[int] = set()
     for i in torch.argsort(margin, descending=True, stable=True).tolist():
@@ -62,4 +66,7 @@ def rank(candidates: Candidates, attraction: Attraction, config: RankConfig) -> 
         attraction_score(float(candidates.value[i]), float(attraction.mean[m]), float(attraction.std[m]))
         for i, m in zip(chosen, meshes, strict=True)
     )
-    return Ranked(meshes, candidates.rotation[chosen], similarities, scores)
+    displacement = candidates.rotation.new_zeros(len(index), 3)
+    if candidates.displacement is not None:
+        displacement = candidates.displacement
+    return Ranked(meshes, candidates.rotation[chosen], similarities, scores, displacement[chosen])

@@ -6,7 +6,7 @@ Metres, radians, seconds, pixels with centres at +0.5. `T_a_b` maps coordinates 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -67,6 +67,33 @@ class Candidates:
     turn: torch.Tensor  # [k] int64, the quarter turn of the crop that it was found in
     similarity: torch.Tensor  # [k] float32, masked mean cosine (PASR eq. 8) in [-1, 1]
     value: torch.Tensor  # [k] float32, what orders them: similarity less the outline's mismatch with the box
+    displacement: torch.Tensor | None = None  # [k, 3] off the placement by outline: shift x, y (crop sizes), log scale
+
+    def with_refined(
+        self, rotation: torch.Tensor, similarity: torch.Tensor, value: torch.Tensor, displacement: torch.Tensor
+    ) -> Candidates:
+        """The same candidates as the search found them, the first n refined: rotation [n, 3, 3] and so on."""
+        n = len(rotation)
+        rest = displacement.new_zeros(len(self.mesh_index) - n, 3)
+        return replace(
+            self,
+            rotation=torch.cat([rotation, self.rotation[n:]]),
+            similarity=torch.cat([similarity, self.similarity[n:]]),
+            value=torch.cat([value, self.value[n:]]),
+            displacement=torch.cat([displacement, rest]),
+        )
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What a mesh's value has to stand out from before meshes compete."""
+
+    offset: torch.Tensor  # [M] what strangers reach, and any margin
+    spread: torch.Tensor  # [M] of strangers' values
+
+    def margin(self, value: torch.Tensor, mesh: torch.Tensor) -> torch.Tensor:
+        """How many spreads values [k] of meshes [k] lie above their offsets."""
+        return (value - self.offset[mesh]) / self.spread[mesh]
 
 
 @dataclass(frozen=True)

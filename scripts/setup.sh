@@ -107,7 +107,7 @@ install_torch() {
 }
 
 install_packages() {
-    local extras=test,dev,transformers constraints=requirements/constraints-apt.txt want
+    local extras=test,dev,transformers,bench constraints=requirements/constraints-apt.txt want
     if [[ $ROS == wheels ]]; then extras=ros,$extras constraints=requirements/constraints.txt; fi
     want="$(requirements_key) $(files_key "$constraints" scripts/fix_ros_wheels.py)"
     if ! fresh packages "$want"; then

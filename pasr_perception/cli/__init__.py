@@ -7,6 +7,7 @@ import logging
 import typer
 
 from pasr_perception.cli.bag import bag_app
+from pasr_perception.cli.bench import bench_command
 from pasr_perception.cli.demo import demo_command, real_command
 from pasr_perception.cli.detect import detect_command
 from pasr_perception.cli.encoder import encoder_app
@@ -25,6 +26,7 @@ bag_app.command("evaluate")(evaluate_command)
 app.command("detect")(detect_command)
 app.command("demo")(demo_command)
 app.command("real")(real_command)
+app.command("bench")(bench_command)
 
 
 def main() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import track
+
+from pasr_perception.cli.terminal import errors_in_words, fail
 
 if TYPE_CHECKING:
     from pasr_perception.data.records import BagFrame
@@ -22,16 +23,6 @@ Jitter = Annotated[float, typer.Option(help="How far each edge of a box is off, 
 MinVisibility = Annotated[float, typer.Option(help="Objects less visible than this share are not detected.")]
 Jpeg = Annotated[int, typer.Option(min=0, max=100, help="Write compressed images of this quality; 0 = raw.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bag.")]
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """What the user can mend is said in one line, without a traceback."""
-    try:
-        yield
-    except (ValueError, OSError, RuntimeError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from error
 
 
 @bag_app.command()
@@ -54,7 +45,7 @@ def simulate(
     from pasr_perception.data.scene import SceneSpec, simulate
     from pasr_perception.data.scene_meshes import load_scene_meshes
 
-    with _one_line_errors():
+    with errors_in_words():
         width, height = _parse_size(size)
         spec = SceneSpec(
             frames=frames,
@@ -96,7 +87,7 @@ def from_images(
     from pasr_perception.data.detector import DetectorSpec, with_detections
     from pasr_perception.data.images import read_annotated, read_single
 
-    with _one_line_errors():
+    with errors_in_words():
         if (folder is None) == (bop is None):
             raise ValueError("expected either FOLDER or --bop")
         if not rate > 0:
@@ -127,7 +118,7 @@ def play(
     topics: Annotated[list[str] | None, typer.Option("--topic", help="Only this topic; may be given often.")] = None,
 ) -> None:
     """Publish a bag over ROS."""
-    with _one_line_errors():
+    with errors_in_words():
         _need_ros()
         from pasr_perception.ros.bag_play import PlayOptions, play
 
@@ -146,7 +137,7 @@ def record(
     force: Force = False,
 ) -> None:
     """Record topics from ROS into a bag, until Ctrl-C, --duration or --idle."""
-    with _one_line_errors():
+    with errors_in_words():
         _need_ros()
         from pasr_perception.ros.bag_record import NODE_TOPICS, RecordOptions, record
 
@@ -174,4 +165,4 @@ def _need_ros() -> None:
     import importlib.util
 
     if importlib.util.find_spec("rclpy") is None:
-        raise RuntimeError("this command needs ROS 2 (rclpy): source a ROS set-up, or install the wheels (see README)")
+        fail("this command needs ROS 2 (rclpy): source a ROS set-up, or install the wheels (see README)")

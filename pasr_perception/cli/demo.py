@@ -6,13 +6,13 @@ import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from pasr_perception.cli.library import progress_bar
-from pasr_perception.cli.replay import Replay, ReplayError, replay
+from pasr_perception.cli.replay import Replay, replay
+from pasr_perception.cli.terminal import errors_in_words, progress_bar
 
 if TYPE_CHECKING:
     from pasr_perception.library.manifest import MeshSource
@@ -30,20 +30,18 @@ def demo_command(
 ) -> None:
     """Fetch CAD meshes, build a library, simulate a camera bag, replay it through the node, evaluate."""
     from pasr_perception.cli.bag import simulate
-    from pasr_perception.library.demo_meshes import FetchError, fetch_demo
+    from pasr_perception.library.demo_meshes import fetch_demo
 
     meshes, library, bag = out / "meshes", out / "library", out / f"bag_{frames}"
-    try:
+    with errors_in_words():
         if not (meshes / "manifest.yaml").is_file():
             with progress_bar(None) as tell:
                 fetch_demo(meshes, progress=tell)
-        _library([meshes], library)
+        ready_library([meshes], library)
         if not (bag / "metadata.yaml").is_file():
             simulate(
                 library, bag, frames=frames, scenes=DEMO_SCENES, objects=DEMO_OBJECTS, rate=2.0, seed=1, force=True
             )
-    except FetchError as error:
-        _fail(error)
     _replay_and_evaluate(bag, library, out, "PASR perception: simulated scene", given_mesh=False)
 
 
@@ -66,7 +64,7 @@ def real_command(
         )
         return
     library, bag = out / "library", out / f"bag_every_{every}"
-    _library(_hope_sources(photos), library)
+    ready_library(_hope_sources(photos), library)
     if not (bag / "metadata.yaml").is_file():
         chosen = itertools.islice(BopReader(photos / "val"), 0, None, every)
         write_frames(bag, with_detections(chosen, DetectorSpec(jitter=0.05, min_visibility=0.3), 0), overwrite=True)
@@ -76,11 +74,12 @@ def real_command(
         _ycbv(single, out / "ycbv", out / "ycbv" / "library")
 
 
-def _library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -> None:
+def ready_library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -> None:
     """Build the library unless one that holds these meshes, made with this encoder, is there; go on with an unfinished one."""
     from pasr_perception.config import EncoderConfig
     from pasr_perception.encoders import load_encoder
     from pasr_perception.library.build import add_to_library, build_library
+    from pasr_perception.library.index import ARTEFACT
     from pasr_perception.library.manifest import MeshSource, sources_from_paths
     from pasr_perception.library.store import LibraryError, MeshLibrary, delete_library
 
@@ -91,7 +90,8 @@ def _library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -> Non
     try:
         present = MeshLibrary.open(folder, expect_encoder=(encoder.name, encoder.fingerprint))
         missing = [s for s in sources if s.id not in {e.id for e in present.entries}]
-        if not missing and all(e.offset_std > 0 for e in present.entries):
+        complete = present.has_artefact(ARTEFACT) and all(e.offset_std > 0 for e in present.entries)
+        if not missing and complete:
             logger.info("library %s: %d meshes, used as it is", folder, len(present.entries))
             return
         with progress_bar(len(missing)) as tell:
@@ -145,7 +145,7 @@ def _ycbv(folder: Path, out: Path, library: Path) -> None:
         up="+z",
     )
     bag = out / "bag"
-    _library([*_hope_sources(folder.parent / "hope_dev"), source], library)
+    ready_library([*_hope_sources(folder.parent / "hope_dev"), source], library)
     if not (bag / "metadata.yaml").is_file():
         from_images(bag, folder, jitter=0.05, seed=0, force=True)
     _replay_and_evaluate(bag, library, out, "PASR perception: YCB-V frame", given_mesh=True)
@@ -154,13 +154,6 @@ def _ycbv(folder: Path, out: Path, library: Path) -> None:
 def _replay_and_evaluate(bag: Path, library: Path, out: Path, title: str, given_mesh: bool) -> None:
     from pasr_perception.cli.evaluate import evaluate_command
 
-    try:
+    with errors_in_words():
         recorded = replay(Replay(bag, library, out))
-    except ReplayError as error:
-        _fail(error)
     evaluate_command(bag, recorded, library, out, given_mesh=given_mesh, title=title)
-
-
-def _fail(error: Exception) -> NoReturn:
-    Console(stderr=True).print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
-    raise typer.Exit(1) from error

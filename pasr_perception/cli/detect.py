@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import cv2
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from pasr_perception.cli.terminal import errors_in_words, fail
 
 DEFAULT_FOV_DEG = 60.0
 
@@ -25,15 +27,13 @@ def detect_command(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
 ) -> None:
     """Identify what is in each box and print ranked mesh ids with scores and metric poses."""
-    from pasr_perception.config import ConfigError, load_config
-    from pasr_perception.encoders.base import EncoderError
+    from pasr_perception.config import load_config
     from pasr_perception.evaluation.overlay import draw_overlay
-    from pasr_perception.library.store import LibraryError
     from pasr_perception.pipeline import Pipeline
     from pasr_perception.types import Camera, Detection, Frame
 
     console = Console()
-    try:
+    with errors_in_words():
         pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
         if pixels is None:
             raise ValueError(f"{image}: cannot be read as an image")
@@ -43,8 +43,6 @@ def detect_command(
         detections = [Detection(np.array(_numbers(text, "--box")), id=str(i)) for i, text in enumerate(box)]
         pipeline = Pipeline.open(library, load_config(config) if config else None)
         result = pipeline.detect(frame, detections)
-    except (ValueError, ConfigError, EncoderError, LibraryError, OSError) as error:
-        _fail(str(error))
     if not intrinsics:
         console.print(
             f"no --intrinsics: a {DEFAULT_FOV_DEG:.0f} degree horizontal view is assumed; distances depend on it"
@@ -61,7 +59,7 @@ def detect_command(
     meshes = {o.best.mesh_id: pipeline.library.load_mesh(o.best.mesh_id) for o in result.objects}
     overlay = draw_overlay(frame.image, camera, result.objects, meshes)
     if not _write_image(out, overlay):
-        _fail(f"{out}: cannot be written (its folder has to be there, and its name to end in .png or .jpg)")
+        fail(f"{out}: cannot be written (its folder has to be there, and its name to end in .png or .jpg)")
     console.print(f"overlay: {out}", soft_wrap=True)
 
 
@@ -70,11 +68,6 @@ def _write_image(path: Path, image: np.ndarray) -> bool:
         return cv2.imwrite(str(path), image[..., ::-1])
     except cv2.error:  # no such format
         return False
-
-
-def _fail(message: str) -> NoReturn:
-    Console(stderr=True).print(f"[red]error:[/red] {message}", soft_wrap=True, highlight=False)
-    raise typer.Exit(1)
 
 
 def _numbers(text: str, option: str) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pasr_perception.cli.library import errors_in_words, progress_bar
+from pasr_perception.cli.terminal import errors_in_words, progress_bar
 
 encoder_app = typer.Typer(help="Image encoders.", no_args_is_help=True)
 

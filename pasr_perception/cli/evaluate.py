@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pasr_perception.cli.terminal import errors_in_words
+
 
 def evaluate_command(
     truth: Annotated[Path, typer.Argument(help="The bag that was played, with /ground_truth/objects.")],
@@ -24,20 +26,15 @@ def evaluate_command(
     seed: Annotated[int, typer.Option(help="Of the random poses of the chance baseline.")] = 0,
 ) -> None:
     """Compare what the node answered with the ground truth: table, report.json and index.html."""
-    from pasr_perception.config import ConfigError, load_config
-    from pasr_perception.data.bagio import BagError
-    from pasr_perception.encoders.base import EncoderError
-    from pasr_perception.evaluation.report import EvaluationOptions, evaluate_bag
-    from pasr_perception.evaluation.results import report_table
-    from pasr_perception.library.store import LibraryError
+    with errors_in_words():
+        from pasr_perception.config import load_config
+        from pasr_perception.evaluation.report import EvaluationOptions, evaluate_bag
+        from pasr_perception.evaluation.results import report_table
 
-    options = EvaluationOptions(baselines=baselines, given_mesh=given_mesh, pictures=pictures, title=title, seed=seed)
-    try:
-        settings = load_config(config) if config else None
-        report = evaluate_bag(truth, recorded, library, out, options, settings)
-    except (BagError, LibraryError, EncoderError, ConfigError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from error
+        options = EvaluationOptions(
+            baselines=baselines, given_mesh=given_mesh, pictures=pictures, title=title, seed=seed
+        )
+        report = evaluate_bag(truth, recorded, library, out, options, load_config(config) if config else None)
     console = Console()
     console.print(report_table(report))
     console.print(f"report: {out / 'report.json'}\npage:   {(out / 'index.html').absolute()}", soft_wrap=True)

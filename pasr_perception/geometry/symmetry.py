@@ -188,7 +188,7 @@ def _assemble(surface: _Surface, found: Sequence[_Axis]) -> Symmetry:
             continue
         center = _meeting_point(trial)
         if all(_disagreement(surface, R, center - R @ center) < 1.5 * surface.tolerance for R in grown):
-            best, kept = Symmetry(grown, axes, folds, triple(center)), trial
+            best, kept = Symmetry(axes, folds, triple(center)), trial
     return best
 
 

@@ -5,8 +5,10 @@ Continuous axes are handled exactly where an angle is measured, and in 10 degree
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,16 +74,23 @@ class Fold:
 
 @dataclass(frozen=True)
 class Symmetry:
-    """The rotations that leave a mesh's surface as it is, about the fixed point `center`.
+    """The rotations that leave a mesh's surface as it is, about the fixed point `center`."""
 
-    `rotations` starts with the identity; continuous axes are written out in steps of 10 degrees (and a sphere as the 60
-    rotations of an icosahedron), so for exact comparison use `closest_symmetric_rotation_error`.
-    """
-
-    rotations: np.ndarray  # [S, 3, 3] float64, object axes to object axes
     continuous_axes: tuple[tuple[float, float, float], ...] = ()  # one: body of revolution; three: sphere
     folds: tuple[Fold, ...] = ()  # the generators beside the continuous axes
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)  # in the frame and unit of the points it was found on
+
+    @cached_property
+    def rotations(self) -> np.ndarray:
+        """[S, 3, 3] float64, object axes to object axes, the identity first; raises ValueError if the axes do not fit together.
+
+        Continuous axes are written out in steps of 10 degrees (and a sphere as the 60 rotations of an icosahedron), so for
+        exact comparison use `closest_symmetric_rotation_error`. Made when first asked for: a large library opens without.
+        """
+        rotations = generate_group(self.continuous_axes, self.folds)
+        if rotations is None:
+            raise ValueError(f"symmetry.folds: these axes generate more than {MAX_GROUP} rotations: {list(self.folds)}")
+        return rotations
 
     @property
     def is_trivial(self) -> bool:
@@ -99,7 +108,7 @@ class Symmetry:
     def moved(self, scale: float, offset: np.ndarray) -> Symmetry:
         """The same symmetry in the frame where p' = p * scale + offset (e.g. normalised to mesh file)."""
         center = np.asarray(self.center) * scale + np.asarray(offset, dtype=np.float64)
-        return Symmetry(self.rotations, self.continuous_axes, self.folds, triple(center))
+        return replace(self, center=triple(center))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the library's manifest; `from_dict` reads it back."""
@@ -113,7 +122,8 @@ class Symmetry:
     def from_dict(cls, data: Mapping[str, Any] | None) -> Symmetry:
         """Read `to_dict`'s form; None or an empty mapping is "no symmetry".
 
-        Raises ValueError for an unknown key, an axis that is not three finite numbers (or is zero), or a fold under 2.
+        Raises ValueError for an unknown key, an axis that is not three finite numbers (or is zero), or a fold under 2. That the
+        folds fit together shows when `rotations` are asked for.
         """
         data = data or {}
         unknown = set(data) - {"continuous_axes", "folds", "center"}
@@ -121,16 +131,13 @@ class Symmetry:
             raise ValueError(f"symmetry: unknown key(s) {sorted(unknown)}; expected continuous_axes, folds, center")
         axes = tuple(_unit_triple(axis, "symmetry.continuous_axes") for axis in data.get("continuous_axes", ()))
         folds = tuple(_read_fold(fold) for fold in data.get("folds", ()))
-        center = np.asarray(data.get("center", (0.0, 0.0, 0.0)), dtype=np.float64)
-        if center.shape != (3,) or not np.isfinite(center).all():
+        center = _three(data.get("center", (0.0, 0.0, 0.0)))
+        if center is None:
             raise ValueError(f"symmetry.center: expected three finite numbers, got {data['center']!r}")
-        rotations = generate_group(axes, folds)
-        if rotations is None:
-            raise ValueError(f"symmetry.folds: these axes generate more than {MAX_GROUP} rotations: {list(folds)}")
-        return cls(rotations, axes, folds, triple(center))
+        return cls(axes, folds, center)
 
 
-NO_SYMMETRY = Symmetry(np.eye(3)[None])
+NO_SYMMETRY = Symmetry()
 
 
 def _read_fold(data: Any) -> Fold:
@@ -142,10 +149,21 @@ def _read_fold(data: Any) -> Fold:
 
 
 def _unit_triple(axis: Any, name: str) -> tuple[float, float, float]:
-    v = np.asarray(axis, dtype=np.float64)
-    if v.shape != (3,) or not np.isfinite(v).all() or np.linalg.norm(v) < 1e-9:
+    v = _three(axis)
+    norm = 0.0 if v is None else math.hypot(*v)
+    if v is None or norm < 1e-9:
         raise ValueError(f"{name}: expected three finite numbers, not all zero, got {axis!r}")
-    return triple(v / np.linalg.norm(v))
+    x, y, z = v
+    return x / norm, y / norm, z / norm
+
+
+def _three(values: Any) -> tuple[float, float, float] | None:
+    """Three finite numbers, or None if it is anything else."""
+    try:
+        x, y, z = (float(value) for value in values)
+    except (TypeError, ValueError):
+        return None
+    return (x, y, z) if math.isfinite(x) and math.isfinite(y) and math.isfinite(z) else None
 
 
 def equivalent_poses(T_cam_obj: np.ndarray, symmetry: Symmetry) -> np.ndarray:

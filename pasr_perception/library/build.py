@@ -5,14 +5,12 @@ Meshes are finished one by one, so a killed build keeps what it has; a bad mesh 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import logging
-import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,21 +19,27 @@ import torch
 import trimesh
 from scipy.spatial import QhullError
 
-from pasr_perception.coarse import Templates, build_templates, score_templates, turn_maps
+from pasr_perception.coarse import turn_maps
 from pasr_perception.config import LibraryConfig
 from pasr_perception.crop import CropSpec
 from pasr_perception.encoders.base import Encoder, image_batch
+from pasr_perception.encoders.centring import centred_cloud
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.symmetry import find_symmetries
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS, base_poses, view_poses
+from pasr_perception.library.index import ARTEFACT, Index, kept_index, read_index, update_index
 from pasr_perception.library.lifted import lift_features
+from pasr_perception.library.listing import MANIFEST
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.library.meshes import MeshError, has_colour, load_mesh
+from pasr_perception.library.parallel import made_in_order
+from pasr_perception.library.resume import already_there, check_settings
 from pasr_perception.library.sample import normalisation, normalised, sample_surface
-from pasr_perception.library.store import LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
+from pasr_perception.library.store import LibraryError, LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
 from pasr_perception.library.strangers import strangers
 from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background
 from pasr_perception.render.splat import SplatConfig
+from pasr_perception.templates import Templates, build_templates, score_templates
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ class BuildReport:
 
     built: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]  # (mesh id, reason)
+    kept: tuple[str, ...] = ()  # were there already
 
 
 def library_header(encoder: Encoder, config: LibraryConfig) -> LibraryHeader:
@@ -73,10 +78,18 @@ def build_library(
     encoder: Encoder,
     config: LibraryConfig | None = None,
     progress: Progress | None = None,
+    resume: bool = False,
 ) -> BuildReport:
-    """Create a library of all sources that can be read; raises LibraryError if `out` holds one already."""
+    """Create a library of all sources that can be read; raises LibraryError if `out` holds one already.
+
+    With `resume` such a library is gone on with instead, if it was begun with this encoder and configuration.
+    """
     config = config or LibraryConfig()
-    with LibraryWriter.create(out, library_header(encoder, config)) as writer:
+    header = library_header(encoder, config)
+    if resume and (Path(out) / MANIFEST).is_file():
+        check_settings(MeshLibrary.open(out), header, config)
+        return add_to_library(out, sources, encoder, config, progress, resume)
+    with LibraryWriter.create(out, header) as writer:
         return _extend(writer, sources, encoder, config, progress)
 
 
@@ -86,17 +99,42 @@ def add_to_library(
     encoder: Encoder,
     config: LibraryConfig | None = None,
     progress: Progress | None = None,
+    resume: bool = False,
 ) -> BuildReport:
     """Add sources to an existing library made with this very encoder; the meshes already there are left as they are.
 
+    Raises LibraryError if it has a mesh of the same id as one of the sources; with `resume` such a source is left out.
     The new meshes get as many points as the old ones have, whatever `config` says: a search takes all clouds as one tensor.
     """
     library = MeshLibrary.open(path, expect_encoder=(encoder.name, encoder.fingerprint))
     config = config or LibraryConfig()
     if library.entries:
         config = dataclasses.replace(config, points=len(library.data(0).points))
+    kept = already_there(library, sources, resume)
+    missing = [s for s in sources if s.id not in kept]
+    index = read_index(library)
     with LibraryWriter.open(path) as writer:
-        return _extend(writer, sources, encoder, config, progress)
+        report = _extend(writer, missing, encoder, config, progress, index)
+    return dataclasses.replace(report, kept=tuple(kept))
+
+
+def remove_from_library(path: str | Path, mesh_ids: Sequence[str]) -> int:
+    """Take meshes out of a library, whose index goes on without them; returns how many meshes are left.
+
+    Raises LibraryError, with nothing removed, if one of the ids is not there.
+    """
+    library = MeshLibrary.open(path)
+    missing = sorted(set(mesh_ids) - {e.id for e in library.entries})
+    if missing:
+        raise LibraryError(f"{path}: holds no mesh {', '.join(missing)}; nothing was removed")
+    index = read_index(library)
+    with LibraryWriter.open(path) as writer:
+        for mesh_id in dict.fromkeys(mesh_ids):
+            writer.remove(mesh_id)
+        left = MeshLibrary.open(path)
+        if index is not None and left.entries:
+            writer.put_artefact(ARTEFACT, kept_index(left, index))
+    return len(left)
 
 
 def _extend(
@@ -105,41 +143,24 @@ def _extend(
     encoder: Encoder,
     config: LibraryConfig,
     progress: Progress | None,
+    old: Index | None = None,
 ) -> BuildReport:
     tell = progress or (lambda what, done, total: None)
     builder = MeshBuilder(encoder, writer.header, config)
     built: list[str] = []
     skipped: list[tuple[str, str]] = []
-    with _workers(config) as pool:
-        results = [(source, pool.submit(builder.make, source)) for source in sources]
-        try:
-            for i, (source, result) in enumerate(results):
-                tell(source.id, i, len(sources))
-                try:
-                    made = result.result()
-                    writer.add(made.entry, made.data, made.templates, made.mesh)
-                    built.append(source.id)
-                except (MeshError, ValueError, QhullError) as error:
-                    logger.error("mesh %s skipped: %s", source.id, error)
-                    skipped.append((source.id, str(error)))
-                results[i] = (source, Future())  # lets go of the tensors
-        finally:
-            pool.shutdown(cancel_futures=True)
-    tell("score offsets", len(sources), len(sources))
-    _measure_offsets(writer, encoder, config)
+    with made_in_order(builder.make, sources, config.workers) as results:
+        for i, (source, result) in enumerate(results):
+            tell(source.id, i, len(sources))
+            try:
+                made = result.result()
+                writer.add(made.entry, made.data, made.templates, made.mesh)
+                built.append(source.id)
+            except (MeshError, ValueError, QhullError) as error:
+                logger.error("mesh %s skipped: %s", source.id, error)
+                skipped.append((source.id, str(error)))
+    _finish(writer, encoder, config, old, tell)
     return BuildReport(tuple(built), tuple(skipped))
-
-
-@contextlib.contextmanager
-def _workers(config: LibraryConfig) -> Iterator[ThreadPoolExecutor]:
-    """One thread per core, each with torch on that core alone: two-thread operators wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    count = config.workers or min(os.cpu_count() or 1, 8)
-    try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(threads // count, 1),)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -177,7 +198,7 @@ class MeshBuilder:
         lifted = lift_features(samples, views, maps)
         rotations = base_poses(source.pose_set, source.up)
         points = torch.as_tensor(samples.points)
-        features = lifted.features.half()
+        features = centred_cloud(lifted.features).half()
         templates = build_templates(
             points, features.float(), torch.as_tensor(rotations, dtype=torch.float32), view, self._header.splat
         )
@@ -231,21 +252,35 @@ class MeshBuilder:
         return torch.cat([self._encoder.encode(batch) for batch in images.split(self._config.batch_size)]).cpu()
 
 
-def _measure_offsets(writer: LibraryWriter, encoder: Encoder, config: LibraryConfig) -> None:
-    """Best score over its poses for crops that show something else, mean and spread, of every mesh that has none yet."""
+def _finish(writer: LibraryWriter, encoder: Encoder, config: LibraryConfig, old: Index | None, tell: Progress) -> None:
+    """Measure what needs all meshes to be there: offsets of those that have none, and the bank."""
     library = MeshLibrary.open(writer.path)
-    missing = [(i, entry) for i, entry in enumerate(library.entries) if entry.offset_std == 0]
-    if not missing:
+    if not library.entries:
         return
-    images = strangers(config.strangers, CropSpec(encoder.image_size, writer.header.fill), config.seed)
-    needed = max((QUARTER_TURNS[entry.pose_set] for _, entry in missing), key=len)
-    maps = torch.cat([turn_maps(encoder.encode, batch, needed) for batch in images.split(config.batch_size)])
-    measured: list[MeshEntry] = []
-    for i, entry in missing:
-        turns = QUARTER_TURNS[entry.pose_set]
-        best = best_scores(maps, library.data(i).features.float().to(maps.device), library.templates(i), turns)
-        measured.append(dataclasses.replace(entry, offset_mean=float(best.mean()), offset_std=float(best.std())))
-    writer.replace_entries(measured)
+    shown = functools.cache(lambda: _strangers(library, encoder, config))
+    missing = [(i, entry) for i, entry in enumerate(library.entries) if entry.offset_std == 0]
+    for done, (i, entry) in enumerate(missing, 1):
+        if done == 1:
+            tell("score offsets", 0, len(missing))
+        features, templates = library.data(i).features.float(), library.templates(i)
+        maps = shown()
+        best = best_scores(maps, features.to(maps.device), templates, QUARTER_TURNS[entry.pose_set])
+        writer.replace_entries(
+            [dataclasses.replace(entry, offset_mean=float(best.mean()), offset_std=float(best.std()))]
+        )
+        tell("score offsets", done, len(missing))
+    if not library.has_artefact(ARTEFACT):
+        indexed = update_index(
+            library, old, shown, config.bank, config.seed, lambda done, total: tell("index", done, total)
+        )
+        writer.put_artefact(ARTEFACT, indexed)
+
+
+def _strangers(library: MeshLibrary, encoder: Encoder, config: LibraryConfig) -> torch.Tensor:
+    """Maps [S, T, D, g, g] of crops that show none of the meshes, in all turns that any mesh is looked for in."""
+    crops = strangers(config.strangers, CropSpec(encoder.image_size, library.header.fill), config.seed)
+    needed = max((QUARTER_TURNS[entry.pose_set] for entry in library.entries), key=len)
+    return turn_maps(encoder, crops, needed, config.batch_size)
 
 
 def best_scores(maps: torch.Tensor, features: torch.Tensor, templates: Templates, turns: Sequence[int]) -> torch.Tensor:

@@ -31,10 +31,32 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) or "No space left" in str(error):  # safetensors wraps the system's error
-            raise LibraryError(
-                f"{path}: cannot be written ({_reason(error)}); what was there before is kept"
-            ) from error
+            raise _not_written(path, error) from error
         raise
+
+
+def append_durably(path: Path, text: str, begin: bool) -> None:
+    """Add text at the end of a file (`begin`: of a new one in its place). On LibraryError a file added to is as it was."""
+    try:
+        with path.open("wb" if begin else "ab", buffering=0) as file:
+            before, left = file.tell(), memoryview(text.encode())
+            try:
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                os.ftruncate(file.fileno(), before)
+                if begin:
+                    path.unlink(missing_ok=True)
+                raise
+        if begin:
+            _sync(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: Exception) -> LibraryError:
+    return LibraryError(f"{path}: cannot be written ({_reason(error)}); what was there before is kept")
 
 
 def _reason(error: Exception) -> str:
@@ -70,6 +92,14 @@ def check_regular(root: Path, relative: str) -> Path:
     if not stat.S_ISREG(mode):
         raise LibraryError(f"{path}: expected a plain file")
     return path
+
+
+def regular_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every plain file of a folder by its name; links are left out. One pass: a stat by path costs far more."""
+    if folder.is_symlink() or not folder.is_dir():
+        return {}
+    with os.scandir(folder) as found:
+        return {f.name: f.stat(follow_symlinks=False).st_size for f in found if f.is_file(follow_symlinks=False)}
 
 
 @contextlib.contextmanager

@@ -167,7 +167,9 @@ def _symmetry(value: Any) -> Symmetry | None:
     if value in ("auto", "none"):
         return None if value == "auto" else NO_SYMMETRY
     _need(isinstance(value, Mapping), "symmetry", "auto, none, or {continuous_axes, folds, center}", value)
-    return Symmetry.from_dict(value)
+    symmetry = Symmetry.from_dict(value)
+    _ = symmetry.rotations  # raises if the folds do not fit together
+    return symmetry
 
 
 def _inside(folder: Path, relative: str) -> Path:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from skimage.data import stereo_motorcycle
 
 from pasr_perception.crop import CropSpec, crop_detection
-from pasr_perception.encoders.base import image_batch
-from pasr_perception.types import Camera, Detection, Frame
+from pasr_perception.types import Camera, Crop, Detection, Frame
 
 SIDES = (0.2, 0.6)  # of the photo's shorter side: root of the box's area
 ASPECT = 0.7  # natural logarithm of the most elongated box's aspect
 
 
-def strangers(count: int, spec: CropSpec, seed: int) -> torch.Tensor:
-    """`count` crops [count, 3, S, S] uint8 of random boxes in the photo."""
+def strangers(count: int, spec: CropSpec, seed: int) -> list[Crop]:
+    """`count` crops of random boxes in the photo."""
     photo = np.ascontiguousarray(stereo_motorcycle()[0])
     height, width = photo.shape[:2]
     K = np.array([[1.2 * width, 0, width / 2], [0, 1.2 * width, height / 2], [0, 0, 1]])
@@ -34,5 +32,5 @@ def strangers(count: int, spec: CropSpec, seed: int) -> torch.Tensor:
         side = rng.uniform(*SIDES) * min(height, width)
         size = side * np.array([math.sqrt(aspect), 1 / math.sqrt(aspect)])
         corner = rng.uniform(0, 1, 2) * ((width, height) - size)
-        crops.append(crop_detection(frame, Detection(np.concatenate([corner, corner + size])), spec).image)
-    return image_batch(crops)
+        crops.append(crop_detection(frame, Detection(np.concatenate([corner, corner + size])), spec))
+    return crops

@@ -16,7 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pasr_perception"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROS_NAMES = set(PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"])
-OPTIONAL = {"transformers", "huggingface_hub", "pytorch3d"}  # imported where used, each with its own error message
+OPTIONAL = {
+    "transformers",
+    "huggingface_hub",
+    "pytorch3d",
+    "matplotlib",
+}  # imported where used, each with its own error message
 DISTRIBUTION_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image"}
 IMPORT_WITHOUT_ROS = """
 import importlib, sys

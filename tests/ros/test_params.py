@@ -60,7 +60,7 @@ def test_every_parameter_line_of_the_yaml_is_commented() -> None:
 
 def test_descriptions_come_from_the_comments_beside_the_fields() -> None:
     described = {p.name: p.description for p in declared_parameters()}
-    assert described["refine.steps"] == "0 turns refinement off"
+    assert described["refine.steps"] == "of adamw; 0 turns refinement off"
     assert described["tf_prefix"].startswith("put before the child frames")
     assert [name for name, text in described.items() if len(text) < 10] == []
 
@@ -69,7 +69,7 @@ def test_defaults_give_the_default_configuration(make_node: Any) -> None:
     node = make_node()
     assert declare(node) == (NodeConfig(), PasrConfig())
     descriptor = node.describe_parameter("refine.steps")
-    assert (descriptor.description, descriptor.read_only) == ("0 turns refinement off", True)
+    assert (descriptor.description, descriptor.read_only) == ("of adamw; 0 turns refinement off", True)
 
 
 def test_overrides_reach_the_dataclasses_and_whole_numbers_pass_as_floats(make_node: Any) -> None:

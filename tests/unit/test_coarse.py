@@ -1,4 +1,4 @@
-"""Coarse search against its oracle: render the feature map, take the masked mean cosine."""
+"""Coarse search: what is found, in which order, and that all ways of scoring agree."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import pytest
 import torch
 
 from pasr_perception.coarse import (
-    POSES_PER_BLOCK,
-    Templates,
-    build_templates,
+    WHOLE_MESH_FROM,
+    MeshPoses,
     coarse_search,
     distinct_best,
-    outline_mismatch,
+    exact_scores,
     quarter_turns,
-    score_templates,
     turn_maps,
 )
 from pasr_perception.config import CoarseConfig
+from pasr_perception.encoders.centring import centred_maps
 from pasr_perception.geometry.placement import ViewSpec, place, project
 from pasr_perception.geometry.viewpoints import random_rotations, roll
 from pasr_perception.render.splat import SplatConfig, splat
+from pasr_perception.templates import Templates, build_templates, score_poses, score_templates
+from pasr_perception.types import Crop, Detection, Rivals
 
 GRID, DIM, POINTS = 14, 12, 400
+NOBODY = Rivals(torch.zeros(3), torch.ones(3))
 VIEW = ViewSpec()
 
 
@@ -45,42 +47,18 @@ def rotations(count: int, seed: int = 0) -> torch.Tensor:
     return torch.as_tensor(random_rotations(count, np.random.default_rng(seed)), dtype=torch.float32)
 
 
-def rendered_scores(maps, points, features, poses, config) -> torch.Tensor:
-    rotated = points @ poses.transpose(1, 2)
-    uv, depth = project(rotated, place(rotated, VIEW), config.size)
-    image, mask = splat(uv, depth, features, config)  # [P, D, g, g], [P, g, g]
-    cosine = torch.nn.functional.cosine_similarity(image[None], maps[:, None], dim=2)  # [B, P, g, g]
-    return (cosine * mask).sum((2, 3)) / mask.sum((1, 2))
-
-
-@pytest.mark.parametrize("config", [SplatConfig(GRID, 0.1), SplatConfig(GRID, 0.1, 4, 0.2), SplatConfig(GRID, 0.06, 8)])
-def test_equals_render_and_cosine(config):
-    points, features = cloud(1)
-    poses = rotations(POSES_PER_BLOCK + 6)  # the 15th has a pixel that one point grazes: its weight is below the floor
-    maps = unit(torch.randn(2, DIM, GRID, GRID, generator=torch.Generator().manual_seed(5)), 1)
-    templates = build_templates(points, features, poses, VIEW, config)
-    expected = rendered_scores(maps, points, features, poses, config)
-    assert torch.allclose(score_templates(maps, features, templates), expected, atol=2e-6)
-
-
-def test_a_rendered_map_scores_one_at_its_own_pose():
-    config = SplatConfig(GRID, 0.1, 8, 0.2)
-    points, features = cloud(1)
-    poses = rotations(40)
-    rotated = points @ poses[17:18].transpose(1, 2)
-    uv, depth = project(rotated, place(rotated, VIEW), GRID)
-    image, _ = splat(uv, depth, features, config)
-    scores = score_templates(unit(image, 1), features, build_templates(points, features, poses, VIEW, config))[0]
-    assert scores.argmax() == 17
-    assert scores[17] == pytest.approx(1.0, abs=1e-5)
-
-
 @dataclass(frozen=True)
 class Space:
-    features: tuple[torch.Tensor, ...]
-    templates: tuple[Templates, ...]
+    clouds: tuple[torch.Tensor, ...]
+    made: tuple[Templates, ...]
     turns: tuple[tuple[int, ...], ...]
-    attraction: torch.Tensor
+    rivals: Rivals
+
+    def features(self, mesh: int) -> torch.Tensor:
+        return self.clouds[mesh]
+
+    def templates(self, mesh: int) -> Templates:
+        return self.made[mesh]
 
 
 def render_map(points, features, rotations, config) -> torch.Tensor:
@@ -97,16 +75,16 @@ def space() -> tuple[Space, torch.Tensor, SplatConfig]:
     made = [cloud(seed) for seed in (1, 2, 3)]
     templates = tuple(build_templates(p, f, poses, VIEW, config) for p, f in made)
     maps = render_map(*made[1], poses[[5, 9]], config)
-    return Space(tuple(f for _, f in made), templates, ((0,),) * 3, torch.zeros(3)), maps[:, None], config
+    return Space(tuple(f for _, f in made), templates, ((0,),) * 3, NOBODY), maps[:, None], config
 
 
 def test_search_finds_the_mesh_and_pose_it_was_shown(space):
     library, maps, _ = space
-    size = library.templates[1].outline[[5, 9]]
-    found = coarse_search(maps, size, library, CoarseConfig(top_k=4, per_mesh=2, crops_per_block=1))
+    size = library.made[1].outline[[5, 9]]
+    found = coarse_search(maps, size, library, CoarseConfig(top_k=4, per_mesh=2))
     for candidates, pose in zip(found, (5, 9), strict=True):
         assert candidates.mesh_index[0] == 1
-        assert torch.equal(candidates.rotation[0], library.templates[1].rotation[pose])
+        assert torch.equal(candidates.rotation[0], library.made[1].rotation[pose])
         assert candidates.similarity[0] == pytest.approx(1.0, abs=1e-4)
         assert candidates.value[0] == pytest.approx(float(candidates.similarity[0]), abs=1e-4)  # the box fits exactly
         assert len(candidates.mesh_index) == 4
@@ -118,12 +96,12 @@ def test_search_finds_the_mesh_and_pose_it_was_shown(space):
 def test_a_turned_object_is_found_in_the_crop_turned_back(space, quarter):
     library, _, config = space
     points, features = cloud(2)
-    pose = library.templates[1].rotation[5]
+    pose = library.made[1].rotation[5]
     shown = quarter_turns(torch.tensor([quarter])) @ pose
     crop = render_map(points, features, shown, config)  # stands for the image: a turned image is a turned map
-    maps = turn_maps(lambda image: image, crop, range(4))
+    maps = torch.stack([torch.rot90(crop, k, (2, 3)) for k in range(4)], 1)
     assert torch.allclose(maps[:, quarter], render_map(points, features, pose[None], config), atol=1e-4)
-    box = library.templates[1].outline[5:6]
+    box = library.made[1].outline[5:6]
     box = box.flip(1) if quarter % 2 else box
     everywhere = dataclasses.replace(library, turns=((0,), (0, 1, 2, 3), (0, 1, 2, 3)))
     best = coarse_search(maps, box, everywhere, CoarseConfig())[0]
@@ -133,10 +111,52 @@ def test_a_turned_object_is_found_in_the_crop_turned_back(space, quarter):
     assert (best.turn[best.mesh_index == 0] == 0).all()  # an upright mesh is not looked for in turned crops
 
 
+class Colours:
+    """Encodes an image as itself."""
+
+    name, dim, image_size, grid, fingerprint = "colours", 3, 2, 2, ""
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float()
+
+
 def test_turn_maps_turns_anticlockwise_by_each_number_of_quarters():
-    image = torch.arange(4.0).reshape(1, 1, 2, 2)
-    turned = turn_maps(lambda x: x, image, (0, 1, 3))[0, :, 0]
-    assert turned.tolist() == [[[0, 1], [2, 3]], [[1, 3], [0, 2]], [[2, 0], [3, 1]]]
+    image = np.random.default_rng(0).integers(0, 255, (2, 2, 3), dtype=np.uint8)
+    crop = Crop(image, np.eye(3), np.eye(3), np.array([0.0, 0.0, 2.0, 1.0]), np.zeros(4, bool), Detection(np.ones(4)))
+    turned = turn_maps(Colours(), [crop] * 3, (0, 1, 3), batch_size=2)
+    pixels = torch.as_tensor(image).permute(2, 0, 1)[None].float()
+    inside = torch.tensor([[1.0, 1.0], [0.0, 0.0]])[None]
+    expected = centred_maps(
+        torch.stack([torch.rot90(pixels, k, (2, 3)) for k in (0, 1, 3)], 1),
+        torch.stack([torch.rot90(inside, k, (1, 2)) for k in (0, 1, 3)], 1),
+    )
+    assert torch.allclose(turned, expected.expand(3, -1, -1, -1, -1), atol=1e-6)
+    assert torch.allclose(turned[0, 1, :, 0, 0], turned[0, 0, :, 0, 1])  # what was right above is now left above
+
+
+def test_chosen_poses_score_as_they_do_among_all(space):
+    library, maps, _ = space
+    templates, features = library.made[1], library.clouds[1]
+    pose = torch.tensor([29, 3, 0, 17])  # the last template too, whose end no other begins
+    every = score_templates(maps[:, 0], features, templates)
+    assert torch.allclose(score_poses(maps[0, 0], features, templates, pose), every[0, pose], atol=1e-6)
+    few = MeshPoses(1, torch.zeros(30, dtype=torch.long), torch.arange(30))
+    many = MeshPoses(1, torch.zeros(90, dtype=torch.long), torch.arange(30).repeat(3))
+    assert len(few.pose) < WHOLE_MESH_FROM <= len(many.pose)
+    assert torch.allclose(exact_scores(maps[0], features, templates, few), every[0], atol=1e-6)
+    assert torch.allclose(exact_scores(maps[0], features, templates, many), every[0].repeat(3), atol=1e-6)
+
+
+def test_only_what_is_on_the_shortlist_is_found(space):
+    library, maps, _ = space
+    listed = [
+        [MeshPoses(2, torch.tensor([0, 0]), torch.tensor([4, 8]))],
+        [MeshPoses(0, torch.tensor([0]), torch.tensor([1]))],
+    ]
+    found = coarse_search(maps, torch.ones(2, 2), library, CoarseConfig(), shortlist=lambda *_: listed)
+    assert [c.mesh_index.tolist() for c in found] == [[2, 2], [0]]
+    expected = score_templates(maps[:1, 0], library.clouds[2], library.made[2])[0, [4, 8]]
+    assert sorted(found[0].similarity.tolist()) == pytest.approx(sorted(expected.tolist()), abs=1e-6)
 
 
 def test_distinct_best_leaves_out_neighbours_of_what_it_has():
@@ -158,24 +178,26 @@ def test_search_can_be_restricted_to_one_mesh_per_crop(space):
     assert 1 in found[1].mesh_index.tolist()
 
 
-def test_attraction_is_subtracted(space):
+def test_meshes_compete_by_how_far_they_stand_out(space):
     library, maps, _ = space
-    biased = dataclasses.replace(library, attraction=torch.tensor([0.0, 5.0, 0.0]))
-    assert coarse_search(maps, torch.ones(2, 2), biased, CoarseConfig())[0].mesh_index[0] != 1
+    offset = dataclasses.replace(library, rivals=Rivals(torch.tensor([0.0, 5.0, 0.0]), torch.ones(3)))
+    assert coarse_search(maps, torch.ones(2, 2), offset, CoarseConfig())[0].mesh_index[0] != 1
+    free = coarse_search(maps, torch.ones(2, 2), library, CoarseConfig(outline_weight=0.0))[0]
+    second = int(free.mesh_index[free.mesh_index != 1][0])
+    ratio = float(free.value[0] / free.value[free.mesh_index == second][0])
+    narrow = torch.ones(3)
+    for share, first in ((1.1, second), (0.9, 1)):  # of the spread at which the second mesh draws level
+        narrow[second] = 1 / (share * ratio)
+        found = coarse_search(
+            maps,
+            torch.ones(2, 2),
+            dataclasses.replace(library, rivals=Rivals(torch.zeros(3), narrow)),
+            CoarseConfig(outline_weight=0.0),
+        )
+        assert found[0].mesh_index[0] == first
 
 
 def test_only_must_match_the_crops(space):
     library, maps, _ = space
     with pytest.raises(ValueError, match="only: expected one entry per crop"):
         coarse_search(maps, torch.ones(2, 2), library, CoarseConfig(), only=[0])
-
-
-def test_outline_mismatch_is_the_log_ratio_of_aspects():
-    mismatch = outline_mismatch(torch.tensor([[1.0, 1.0], [2.0, 1.0]]), torch.tensor([[10.0, 5.0]]))
-    assert torch.allclose(mismatch, torch.tensor([[np.log(2.0), 0.0]], dtype=torch.float32), atol=1e-6)
-
-
-def test_templates_survive_their_tensors(space):
-    templates = space[0].templates[0]
-    again = Templates.from_tensors(templates.to_tensors())
-    assert all(torch.equal(a, b) for a, b in zip(vars(again).values(), vars(templates).values(), strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pasr_perception.config import (
+    BankConfig,
     CoarseConfig,
     ConfigError,
     EncoderConfig,
@@ -81,9 +82,23 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (CoarseConfig, {"top_k": 3, "per_mesh": 4}, r"coarse\.per_mesh: expected 1\.\.top_k=3, got 4"),
         (CoarseConfig, {"per_mesh": 0}, r"coarse\.per_mesh"),
         (CoarseConfig, {"outline_weight": -0.1}, r"coarse\.outline_weight"),
-        (CoarseConfig, {"crops_per_block": 0}, r"coarse\.crops_per_block"),
+        (CoarseConfig, {"method": "guess"}, r"coarse\.method: expected one of shortlist, exhaustive, got 'guess'"),
+        (CoarseConfig, {"shortlist_meshes": 0}, r"coarse\.shortlist_meshes"),
+        (CoarseConfig, {"poses_each": 0}, r"coarse\.poses_each: expected at least 1, got 0"),
+        (CoarseConfig, {"poses_more": -1}, r"coarse\.poses_more: expected 0 or more, got -1"),
+        (CoarseConfig, {"resident_mb": 0}, r"coarse\.resident_mb"),
+        (BankConfig, {"rank": 0}, r"library\.bank\.rank"),
         (RefineConfig, {"top_k": 0}, r"refine\.top_k"),
         (RefineConfig, {"steps": -1}, r"refine\.steps: expected 0 or more, got -1"),
+        (RefineConfig, {"method": "lbfgs"}, r"refine\.method: expected one of newton, adamw, got 'lbfgs'"),
+        (RefineConfig, {"unknowns": 4}, r"refine\.unknowns: expected 3, 5 or 6, got 4"),
+        (RefineConfig, {"iterations": -1}, r"refine\.iterations: expected 0 or more, got -1"),
+        (RefineConfig, {"robust_scale": -1.0}, r"refine\.robust_scale"),
+        (
+            RefineConfig,
+            {"unknowns": 6, "coverage_weight": 0.0},
+            r"refine\.coverage_weight: expected more than 0 with 5 or 6",
+        ),
         (RefineConfig, {"learning_rate": 0.0}, r"refine\.learning_rate"),
         (RefineConfig, {"learning_rate": float("nan")}, r"refine\.learning_rate"),
         (RefineConfig, {"weight_decay": -1.0}, r"refine\.weight_decay"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -27,9 +29,16 @@ def test_the_margin_over_the_own_offset_decides():
     assert torch.equal(ranked.rotation[0], ROTATIONS[1])
 
 
+def test_a_margin_counts_in_spreads():
+    attraction = Attraction(torch.tensor([0.4, 0.4]), torch.tensor([0.10, 0.02]), torch.tensor([False, False]))
+    rivals = attraction.rivals(0.0)
+    assert torch.allclose(rivals.margin(torch.tensor([0.5, 0.5]), torch.tensor([0, 1])), torch.tensor([1.0, 5.0]))
+    assert rank(candidates([0, 1], torch.tensor([0.50, 0.43])), attraction, RankConfig()).mesh_index == (1, 0)
+
+
 def test_known_colours_have_to_say_more():
     attraction = Attraction(torch.tensor([0.4, 0.4]), torch.tensor([0.1, 0.1]), torch.tensor([True, False]))
-    assert torch.allclose(attraction.offset(0.03), torch.tensor([0.43, 0.4]))
+    assert torch.allclose(attraction.rivals(0.03).offset, torch.tensor([0.43, 0.4]))
     similarity = torch.tensor([0.52, 0.50])
     for margin, winner in ((0.0, 0), (0.01, 0), (0.03, 1)):
         ranked = rank(candidates([0, 1], similarity), attraction, RankConfig(known_margin=margin))
@@ -42,6 +51,14 @@ def test_an_outline_that_does_not_fit_the_box_counts():
     ranked = rank(candidates([0, 1, 2], similarity, torch.tensor([0.0, 0.2, 0.0])), ATTRACTION, RankConfig())
     assert ranked.mesh_index == (0, 2, 1)
     assert ranked.similarity == pytest.approx((0.60, 0.45, 0.45))
+
+
+def test_where_refinement_put_them_goes_along():
+    found = candidates([0, 1, 2], torch.tensor([0.60, 0.45, 0.45]))
+    assert not rank(found, ATTRACTION, RankConfig()).displacement.any()
+    displacement = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, 0.9]])
+    ranked = rank(dataclasses.replace(found, displacement=displacement), ATTRACTION, RankConfig())
+    assert torch.equal(ranked.displacement, displacement[list(ranked.mesh_index)])
 
 
 def test_as_many_hypotheses_as_asked_for():

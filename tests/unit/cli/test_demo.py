@@ -88,7 +88,7 @@ def test_demo_builds_simulates_and_says_what_became_of_the_replay(meshes: Path, 
     assert (job.bag, job.library, job.out) == (out / "bag_2", out / "library", out)
     assert [e.id for e in MeshLibrary.open(out / "library").entries] == ["block", "can", "truck"]
     files = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.suffix in (".mcap", ".glb", ".safetensors")}
-    assert len(files) == 7
+    assert len(files) == 8  # two of each mesh, the bank, the bag
     pasr("demo", "--out", out, "--frames", 2)
     assert {p: p.stat().st_mtime_ns for p in files} == files  # nothing was made again
     assert len(replays) == 2
@@ -104,7 +104,7 @@ def test_a_bad_number_of_frames_is_refused(tmp_path: Path, frames: str) -> None:
 def test_an_unfinished_library_is_gone_on_with(bench: Any, tmp_path: Path) -> None:
     build.build_library(bench.sources[:2], tmp_path / "lib", bench.encoder, bench.config)
     before = (tmp_path / "lib" / "data" / "can.safetensors").stat().st_mtime_ns
-    demo._library(bench.sources, tmp_path / "lib")
+    demo.ready_library(bench.sources, tmp_path / "lib")
     assert [e.id for e in MeshLibrary.open(tmp_path / "lib").entries] == ["block", "can", "truck"]
     assert (tmp_path / "lib" / "data" / "can.safetensors").stat().st_mtime_ns == before
 
@@ -112,7 +112,7 @@ def test_an_unfinished_library_is_gone_on_with(bench: Any, tmp_path: Path) -> No
 def test_a_library_of_another_encoder_is_built_anew(bench: Any, tmp_path: Path) -> None:
     header = dataclasses.replace(build.library_header(bench.encoder, bench.config), encoder_fingerprint="old")
     LibraryWriter.create(tmp_path / "lib", header).close()
-    demo._library(bench.sources[2:], tmp_path / "lib")
+    demo.ready_library(bench.sources[2:], tmp_path / "lib")
     library = MeshLibrary.open(tmp_path / "lib", expect_encoder=(bench.encoder.name, bench.encoder.fingerprint))
     assert [e.id for e in library.entries] == ["truck"]
 

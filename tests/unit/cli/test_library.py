@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from pasr_perception import encoders
 from pasr_perception.cli.library import library_app
+from pasr_perception.cli.mesh_options import MeshOptions
 from pasr_perception.config import EncoderConfig
 from pasr_perception.library.store import LibraryWriter, MeshLibrary
 
@@ -77,7 +80,7 @@ def test_build_over_a_library_needs_force(folder: Path) -> None:
     _, lib = build(folder)
     again, _ = build(folder)
     assert again.exit_code == 1
-    assert "use --force" in again.stderr
+    assert "--force to replace it" in again.stderr
     assert len(MeshLibrary.open(lib)) == 2
     config = ("--unit", "mm", "--pose-set", "upright", "--config", lib.parent / "fast.yaml")
     result = pasr("build", folder / "can.obj", "-o", lib, "--force", *config)
@@ -85,7 +88,7 @@ def test_build_over_a_library_needs_force(folder: Path) -> None:
     assert [e.id for e in MeshLibrary.open(lib).entries] == ["can"]
 
 
-def test_add_remove_and_skip_existing(folder: Path) -> None:
+def test_add_remove_and_resume(folder: Path) -> None:
     _, lib = build(folder)
     assert pasr("remove", lib, "brick", "nothing").exit_code == 1
     assert len(MeshLibrary.open(lib)) == 2
@@ -94,12 +97,51 @@ def test_add_remove_and_skip_existing(folder: Path) -> None:
     refused = pasr("add", lib, folder / "brick.stl", folder / "can.obj", *config)
     assert refused.exit_code == 1
     assert "holds can already" in refused.stderr
-    result = pasr("add", lib, folder / "brick.stl", folder / "can.obj", "--skip-existing", *config)
+    result = pasr("add", lib, folder / "brick.stl", folder / "can.obj", "--resume", *config)
     assert result.exit_code == 0, result.output
     opened = MeshLibrary.open(lib)
     assert [e.id for e in opened.entries] == ["can", "brick"]
     assert opened.entries[1].offset_mean > 0
     assert opened.verify() == []
+
+
+def test_a_stopped_build_goes_on_with_resume(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder.parent / "one.yaml").write_text(FAST.replace("{", "{workers: 1, "))
+    encode = TinyEncoder.encode
+    calls = itertools.count()
+
+    def stop(self: TinyEncoder, images: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 7:  # a mesh takes six: 24 views by 4
+            raise KeyboardInterrupt
+        return encode(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TinyEncoder, "encode", stop)
+        stopped, lib = build(folder, "--config", folder.parent / "one.yaml")
+    assert stopped.exit_code == 130
+    assert "go on with the same command and --resume" in stopped.stderr
+    assert [e.id for e in MeshLibrary.open(lib).entries] == ["brick"]
+    result, _ = build(folder, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "1 meshes built, 1 skipped, 1 were there" in result.stdout
+    assert [e.id for e in MeshLibrary.open(lib).entries] == ["brick", "can"]
+    again, _ = build(folder, "--resume")
+    assert again.exit_code == 0
+    assert "0 meshes built, 1 skipped, 2 were there" in again.stdout
+    other, _ = build(folder, "--resume", "--unit", "cm")
+    assert other.exit_code == 1
+    assert "was built with unit 0.001, not 0.01" in other.stderr
+    both, _ = build(folder, "--resume", "--force")
+    assert both.exit_code == 1
+    assert "expected one of them, not both" in both.stderr
+
+
+@pytest.mark.parametrize("command", ["build", "add"])
+def test_shared_options_are_spelt_out_in_the_help(command: str) -> None:
+    shown = CliRunner().invoke(library_app, [command, "--help"], env={"COLUMNS": "200"})
+    for field in dataclasses.fields(MeshOptions):
+        assert f"--{field.name.replace('_', '-')}" in shown.stdout
+    assert "--options" not in shown.stdout
 
 
 def test_nothing_usable_is_an_error(folder: Path) -> None:

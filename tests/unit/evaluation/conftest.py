@@ -14,7 +14,6 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from pasr_perception.coarse import build_templates
 from pasr_perception.config import PasrConfig, RefineConfig
 from pasr_perception.data import messages
 from pasr_perception.data.bagio import BagWriter
@@ -27,6 +26,7 @@ from pasr_perception.geometry.viewpoints import random_rotations
 from pasr_perception.library.store import LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.render.splat import SplatConfig
+from pasr_perception.templates import build_templates
 from pasr_perception.types import Camera, Detection, Frame
 
 GRID, SIZE, DIM = 8, 64, 4

@@ -128,7 +128,10 @@ def test_from_dict_reads_nothing_as_no_symmetry_and_names_what_is_wrong() -> Non
     with pytest.raises(ValueError, match="continuous_axes"):
         Symmetry.from_dict({"continuous_axes": [[0, 0, 0]]})
     with pytest.raises(ValueError, match="more than 24"):
-        Symmetry.from_dict({"folds": [{"axis": [0, 0, 1], "n": 8}, {"axis": [1, 0, 0], "n": 8}]})
+        _ = Symmetry.from_dict({"folds": [{"axis": [0, 0, 1], "n": 8}, {"axis": [1, 0, 0], "n": 8}]}).rotations
+    for center in ([0, 0], [0, 0, float("nan")], "abc", 3):
+        with pytest.raises(ValueError, match=r"symmetry\.center"):
+            Symmetry.from_dict({"center": center})
 
 
 def test_moved_scales_and_shifts_the_fixed_point() -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.coarse import score_templates, turn_maps
+from pasr_perception.coarse import turn_maps
 from pasr_perception.config import LibraryConfig, PasrConfig
 from pasr_perception.crop import CropSpec
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS, base_poses
@@ -20,6 +25,7 @@ from pasr_perception.library.build import add_to_library, best_scores, build_lib
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.library.strangers import strangers
 from pasr_perception.pipeline import Pipeline
+from pasr_perception.templates import score_templates
 
 CALLS_PER_MESH = 4  # of the encoder: 30 views by 8
 
@@ -88,8 +94,8 @@ def test_tensors_are_those_of_the_configuration(bench, library_path: Path) -> No
 @pytest.fixture(scope="module")
 def stranger_maps(bench) -> torch.Tensor:
     """[S, 4, D, g, g] what the build measures offsets on."""
-    images = strangers(bench.config.strangers, CropSpec(bench.encoder.image_size, bench.config.fill), bench.config.seed)
-    return turn_maps(bench.encoder.encode, images, range(4))
+    crops = strangers(bench.config.strangers, CropSpec(bench.encoder.image_size, bench.config.fill), bench.config.seed)
+    return turn_maps(bench.encoder, crops, range(4), 8)
 
 
 def test_offsets_are_what_strangers_score(library_path: Path, stranger_maps: torch.Tensor) -> None:
@@ -136,7 +142,7 @@ def test_a_bad_mesh_is_skipped_by_name(bench, tmp_path: Path, caplog: pytest.Log
     assert name == "torn"
     assert "torn.ply" in reason
     assert "mesh torn skipped" in caplog.text
-    assert told == [("torn", 0, 2), ("truck", 1, 2), ("score offsets", 2, 2)]
+    assert told == [("torn", 0, 2), ("truck", 1, 2), ("score offsets", 0, 1), ("score offsets", 1, 1), ("index", 1, 1)]
     (entry,) = MeshLibrary.open(tmp_path / "lib").entries
     assert entry.offset_std > 0
 
@@ -198,6 +204,110 @@ def test_a_killed_build_keeps_what_was_finished_and_can_go_on(bench, library_pat
     report = add_to_library(path, [bench.source("truck")], bench.encoder, bench.config)
     assert report.built == ("truck",)
     assert entries(path) == entries(library_path)  # offsets included: as if nothing had happened
+
+
+class Stuck(Failing):
+    """The bench's encoder, which then never answers."""
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        try:
+            return super().encode(images)
+        except RuntimeError:
+            threading.Event().wait()
+            raise
+
+
+@pytest.mark.parametrize(
+    ("calls", "listed"),
+    [
+        (2 * CALLS_PER_MESH + 3, ("block", "can")),  # while the third mesh is looked at
+        (3 * CALLS_PER_MESH + 1, ("block", "can", "truck")),  # while the offsets' crops are encoded
+    ],
+)
+def test_a_build_goes_on_after_kill_9(
+    bench, library_path: Path, tmp_path: Path, calls: int, listed: tuple[str, ...]
+) -> None:
+    path, encoder = tmp_path / "lib", Stuck(bench.encoder, calls)
+    process = multiprocessing.get_context("fork").Process(
+        target=build_library, args=(bench.sources, path, encoder, bench.config)
+    )
+    process.start()
+    journal = path / "library.jsonl"
+    for _ in range(3000):
+        if journal.exists() and journal.read_bytes().count(b"\n") == 1 + len(listed):
+            break
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    library = MeshLibrary.open(path)
+    assert tuple(e.id for e in library.entries) == listed
+    assert library.verify() == []
+    report = build_library(bench.sources, path, bench.encoder, bench.config, resume=True)
+    assert (report.kept, (*report.kept, *report.built)) == (listed, ("block", "can", "truck"))
+    assert entries(path) == entries(library_path)  # checksums and offsets included: as if nothing had happened
+
+
+def test_offsets_measured_before_a_kill_are_kept(bench, library_path: Path, tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def stop(what: str, done: int, total: int) -> None:
+        measured.append(f"{what} {done}/{total}")
+        if measured[-1] == "score offsets 2/3":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_library(bench.sources, tmp_path / "lib", bench.encoder, bench.config, stop)
+    assert [e.offset_std > 0 for e in MeshLibrary.open(tmp_path / "lib").entries] == [True, True, False]
+    measured.clear()
+    report = build_library(
+        bench.sources, tmp_path / "lib", bench.encoder, bench.config, lambda *a: measured.append(str(a)), resume=True
+    )
+    assert report.built == ()
+    assert measured[:2] == ["('score offsets', 0, 1)", "('score offsets', 1, 1)"]
+    assert measured[2:] == [f"('index', {done}, 3)" for done in (1, 2, 3)]
+    assert entries(tmp_path / "lib") == entries(library_path)
+
+
+def test_resume_begins_where_there_is_no_library(bench, tmp_path: Path) -> None:
+    report = build_library([bench.source("truck")], tmp_path / "lib", bench.encoder, bench.config, resume=True)
+    assert (report.built, report.kept) == (("truck",), ())
+
+
+def test_a_mesh_that_is_there_is_refused_without_resume(bench, copy: Path) -> None:
+    with pytest.raises(LibraryError, match=r"holds can already; remove them first .* or leave them out with --resume"):
+        add_to_library(copy, [bench.source("can")], bench.encoder, bench.config)
+    report = add_to_library(copy, [bench.source("can")], bench.encoder, bench.config, resume=True)
+    assert (report.built, report.kept) == ((), ("can",))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"unit": 1.0}, "mesh can was built with unit 0.001, not 1.0"),
+        ({"pose_set": "upright"}, "pose_set so3, not upright"),
+        ({"category": "tin"}, "category cans, not tin"),
+        ({"appearance": "unknown"}, "appearance known, not unknown"),
+        ({"id": "Can"}, "mesh can was built with id can, not Can"),
+    ],
+)
+def test_going_on_with_other_options_is_refused(bench, copy: Path, change: dict[str, Any], words: str) -> None:
+    before = entries(copy)
+    with pytest.raises(LibraryError, match=words):
+        build_library(
+            [dataclasses.replace(bench.source("can"), **change)], copy, bench.encoder, bench.config, resume=True
+        )
+    assert entries(copy) == before
+
+
+def test_going_on_with_other_settings_is_refused(bench, copy: Path) -> None:
+    other = dataclasses.replace(bench.config, fill=0.7, points=900)
+    with pytest.raises(LibraryError, match=r"was begun with fill 0\.8, not 0\.7, points 800, not 900; .*--force"):
+        build_library(bench.sources, copy, bench.encoder, other, resume=True)
+    stranger = Failing(bench.encoder, 0)
+    stranger.fingerprint = "other"
+    with pytest.raises(LibraryError, match="their features cannot be compared"):
+        build_library(bench.sources, copy, stranger, bench.config, resume=True)
 
 
 def test_the_header_carries_the_splatting_in_grid_units(bench) -> None:

@@ -91,6 +91,7 @@ def test_json_and_a_bare_list_are_manifests_too(tmp_path: Path) -> None:
         ("{path: a.stl, category: ''}", "category"),
         ("{path: a.stl, symmetry: round}", "symmetry"),
         ("{path: a.stl, symmetry: {axes: []}}", "symmetry"),
+        ("{path: a.stl, symmetry: {folds: [{axis: [0, 0, 1], n: 8}, {axis: [1, 0, 0], n: 8}]}}", "more than 24"),
         ("just text", "a mapping"),
     ],
 )

@@ -1,0 +1,1 @@
+"""What the search costs and whether it still finds the same: timings against baselines, agreement, memory, scaling."""

@@ -1,0 +1,69 @@
+"""The search under test and its bank: the one place where the benchmark touches how the pipeline searches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pasr_perception.bank import Bank, pool_maps, quantised, quantised_product
+from pasr_perception.benchmark.queries import EncodedQueries
+from pasr_perception.coarse import coarse_search, turn_maps
+from pasr_perception.config import BankConfig
+from pasr_perception.crop import CropSpec
+from pasr_perception.encoders.base import Encoder
+from pasr_perception.library.index import ARTEFACT, update_index
+from pasr_perception.library.store import LibraryWriter, MeshLibrary
+from pasr_perception.library.strangers import strangers
+from pasr_perception.pipeline import Pipeline
+from pasr_perception.types import Candidates
+
+STRANGERS = 8  # crops that a bank made here has its attraction measured on
+TURNS = (0, 1, 2, 3)
+
+
+def search(pipeline: Pipeline, queries: EncodedQueries) -> list[Candidates]:
+    """The pipeline's candidates of every query, best first, exactly as `Pipeline.detect` finds them."""
+    config = pipeline.config.coarse
+    return coarse_search(queries.maps, queries.box_size, pipeline._space, config, None, pipeline._shortlist)
+
+
+def bank_of(library: MeshLibrary, encoder: Encoder, config: BankConfig) -> Bank:
+    """A library's own bank; one made for it where it has none. The library is left as it is."""
+    tensors = library.artefact(ARTEFACT)
+    if tensors is None:
+        spec = CropSpec(encoder.image_size, library.header.fill)
+        tensors = update_index(
+            library, None, lambda: turn_maps(encoder, strangers(STRANGERS, spec, 0), TURNS, STRANGERS), config
+        )
+    return Bank.from_tensors(tensors)
+
+
+def put_bank(library_dir: Path, bank: Bank) -> None:
+    """Give a library a bank of its meshes."""
+    with LibraryWriter.open(library_dir) as writer:
+        fitted = torch.tensor(len(bank.count))
+        writer.put_artefact(ARTEFACT, bank.to_tensors() | {"fitted_meshes": fitted})
+
+
+def approximate_scores(bank: Bank, turns: Sequence[Sequence[int]], queries: EncodedQueries) -> torch.Tensor:
+    """What the bank makes of every (mesh, pose) [B, sum over meshes of T * P], in the order of exhaustive search.
+
+    `turns` are each mesh's quarter turns of the crop.
+    """
+    batch, quarters = queries.maps.shape[:2]
+    pooled = pool_maps(queries.maps.flatten(0, 1), bank.basis.blocks)
+    code, size = quantised(bank.basis.project(pooled))  # [B * 4, r], [B * 4]
+    product = quantised_product(code, bank.code).float() * size[:, None] * bank.step  # [B * 4, rows]
+    by_turn = product.view(batch, quarters, -1)
+    meshes = by_turn.split(bank.count.tolist(), dim=2)
+    return torch.cat([part[:, list(t)].flatten(1) for part, t in zip(meshes, turns, strict=True)], 1)
+
+
+def bank_bytes(bank: Bank) -> list[int]:
+    """Per mesh, the bytes of its rows in the bank; what all meshes share (the basis) is shared out evenly."""
+    rows = (bank.code, bank.step, bank.aspect)
+    per_row = sum(t.nbytes for t in rows) // len(bank.code)
+    shared = bank.basis.channels.nbytes + bank.basis.directions.nbytes
+    return [int(count) * per_row + shared // len(bank.count) for count in bank.count]

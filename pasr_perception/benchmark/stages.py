@@ -1,0 +1,93 @@
+"""Wall time of every stage of the pipeline over library sizes and numbers of crops."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from pasr_perception.benchmark.figures import Figure, median_figure
+from pasr_perception.benchmark.measure import seconds
+from pasr_perception.pipeline import Pipeline
+from pasr_perception.types import Detection, Frame, FrameResult, StageTimings
+
+BEFORE_THE_SEARCH = ("crop", "encode")
+ROS = ("rclpy", "tf2_msgs", "vision_msgs", "visualization_msgs")  # what messages are made of and serialised with
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage of one row."""
+
+    stage: str
+    seconds: Figure  # of the whole frame, all its crops
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """Stage times at one library size, for frames of one number of crops."""
+
+    meshes: int
+    real: int  # of the meshes; the others are jittered copies
+    crops: int
+    stages: tuple[StageTime, ...]  # in the order of the data flow
+    total: Figure
+    after_encoder_over_encoder: Figure
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The repeats of one row, still apart, so that rows can be paired."""
+
+    timings: tuple[StageTimings, ...]
+    publish: tuple[float, ...]  # seconds; empty where ROS is not importable
+
+
+Publish = Callable[[FrameResult], float | None]
+
+
+def sample(
+    pipelines: Mapping[int, Pipeline], frame: Frame, detections: Sequence[Detection], repeats: int
+) -> dict[int, Samples]:
+    """Stage times of one frame at every library size, taken in turn: the i-th repeats of two sizes may be paired."""
+    timings: dict[int, list[StageTimings]] = {n: [] for n in pipelines}
+    published: dict[int, list[float]] = {n: [] for n in pipelines}
+    for i in range(repeats + 1):  # the first warms up and is not counted
+        for n, pipeline in pipelines.items():
+            result = pipeline.detect(frame, detections)
+            spent = publish_seconds(result, pipeline)
+            if i:
+                timings[n].append(result.timings)
+                published[n] += [] if spent is None else [spent]
+    return {n: Samples(tuple(timings[n]), tuple(published[n])) for n in pipelines}
+
+
+def stage_row(samples: Samples, meshes: int, real: int, crops: int) -> StageRow:
+    """Median and range of every stage."""
+    note = f"{len(samples.timings)} repeats, median and range"
+    stages = [
+        StageTime(f.name, median_figure([getattr(t, f.name) for t in samples.timings], "s", note))
+        for f in fields(StageTimings)
+    ]
+    if samples.publish:
+        stages.append(StageTime("publish", median_figure(samples.publish, "s", f"messages made, serialised; {note}")))
+    total = median_figure([t.total for t in samples.timings], "s", note)
+    ratio = median_figure([after_encoder(t) / t.encode for t in samples.timings], "x", note)
+    return StageRow(meshes, min(real, meshes), crops, tuple(stages), total, ratio)
+
+
+def after_encoder(timings: StageTimings) -> float:
+    """Seconds of everything that comes after the encoder."""
+    return timings.total - sum(getattr(timings, name) for name in BEFORE_THE_SEARCH)
+
+
+def publish_seconds(result: FrameResult, pipeline: Pipeline) -> float | None:
+    """Seconds to turn a result into objects, transforms and markers and serialise them; None without ROS.
+
+    The transport is not in it: that is DDS' work and depends on who listens.
+    """
+    if not result.objects or any(importlib.util.find_spec(name) is None for name in ROS):
+        return None
+    from pasr_perception.ros.serialise import serialise_result
+
+    return seconds(lambda: serialise_result(result, pipeline.library))

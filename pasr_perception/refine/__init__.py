@@ -1,0 +1,37 @@
+"""Refinement of the best candidates: `newton.py` by default, `adamw.py` as published (PASR 3.3)."""
+
+from __future__ import annotations
+
+import torch
+
+from pasr_perception.config import RefineConfig
+from pasr_perception.refine.adamw import refine_adamw
+from pasr_perception.refine.newton import refine_newton
+from pasr_perception.refine.outline import outer_points, outline_size
+from pasr_perception.refine.problem import Boxes, Clouds, Hypotheses, Pose, Refined, RenderScene
+from pasr_perception.refine.similarity import similarity, splat_margin
+
+__all__ = [
+    "Boxes",
+    "Clouds",
+    "Hypotheses",
+    "Pose",
+    "Refined",
+    "RenderScene",
+    "outer_points",
+    "outline_size",
+    "refine",
+    "similarity",
+    "splat_margin",
+]
+
+
+def refine(start: Hypotheses, clouds: Clouds, maps: torch.Tensor, scene: RenderScene, config: RefineConfig) -> Refined:
+    """Raise each hypothesis' similarity (eq. 8) with its crop; never below its start.
+
+    maps [B, D, g, g] hold unit features. Raises ValueError where shift and scale are asked for and the boxes are missing.
+    """
+    if config.moves_in_image and start.boxes is None:
+        raise ValueError(f"start.boxes: expected the detections' boxes to refine {config.unknowns} unknowns, got None")
+    method = {"adamw": refine_adamw, "newton": refine_newton}[config.method]
+    return method(start, clouds, maps, scene, config)

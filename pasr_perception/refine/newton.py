@@ -1,0 +1,123 @@
+"""Refinement by Newton's method over 3, 5 or 6 unknowns (`quadratic.py`), two kinds of steps between true splats.
+
+*Carried steps* go far. The splatted pixels are carried over the crop as the surface that they show moves, and their mean
+cosine is climbed on product maps (`products.py`), where a look costs next to nothing: Lucas and Kanade's alignment (1981) of
+the rendering with the crop, but for eq. 8 itself and with its own second derivatives. Their gradient is the mean of the
+crop's and of the rendering's own, as in efficient second-order minimisation (Benhimane and Malis 2004).
+
+*Splat steps* finish. They follow the derivative of the splat, which is that of eq. 8 but for points that come and go, with
+Gauss-Newton's curvature. The residual is not small, though: features of photos and meshes have cosines of 0.2 to 0.5. What
+does not match has no curvature on average, so each pixel's is scaled by its cosine.
+
+Only a pose whose value rises by the true splat (eq. 8 less the coverage cost) is taken; else the trust region shrinks. So no
+result is worse than its start. `coverage.py` keeps a rendering that may scale from shrinking to where the crop matches best;
+robust weights let pixels that something hides pull less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from pasr_perception.config import RefineConfig
+from pasr_perception.refine.problem import Clouds, Hypotheses, Pose, Refined, RenderScene
+from pasr_perception.refine.products import look_up
+from pasr_perception.refine.quadratic import (
+    Motion,
+    PixelTerms,
+    Quadratic,
+    assemble,
+    distance,
+    moved_by,
+    newton_step,
+    pixels_rate,
+)
+from pasr_perception.refine.template import Problem, Template, cut_template, priced, splat, surface_pixels
+
+LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
+CLIMB_STEPS = 3  # on the product maps, between two splats
+TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
+LATE_TRUST = 0.15  # the same for splat steps
+SHRINK = 0.4  # of the trust region where the splat contradicts the model
+DAMPING, RELAX, STIFFEN = 0.1, 0.3, 5.0  # share of the largest curvature, and its change after good and bad steps
+
+
+@torch.no_grad()
+def refine_newton(
+    start: Hypotheses, clouds: Clouds, maps: torch.Tensor, scene: RenderScene, config: RefineConfig
+) -> Refined:
+    """Maximise similarity less coverage cost; returns the best pose that was splatted, start included."""
+    problem = Problem.of(start, clouds, maps, scene, config)
+    best = splat(Pose.by_outline(start.rotation), problem)
+    # encoders differ in how similar a match is, and in how much of that a movement changes
+    toll = config.coverage_weight * best.similarity.clamp(min=LEAST_SIMILARITY)
+    problem = replace(problem, toll=toll)
+    best = priced(best, problem)
+    pose, value, similarity = best.pose, best.value, best.similarity
+    if not config.iterations:
+        return Refined.of(pose, similarity)
+    template = cut_template(best, problem)
+    trust, damping = torch.full_like(value, TRUST), torch.full_like(value, DAMPING)
+    for iteration in range(config.iterations):
+        far = iteration < config.iterations - config.iterations // 2
+        if far:
+            tried = climb(template, trust, problem)
+        else:
+            tried = moved_by(pose, newton_step(splat_model(template, problem), damping, trust.clamp(max=LATE_TRUST)))
+        found = splat(tried, problem)
+        better = found.value > value
+        pose = pose.replaced(found.pose, better)
+        value, similarity = torch.maximum(value, found.value), torch.where(better, found.similarity, similarity)
+        if iteration < config.iterations - 1:
+            template = template.replaced(cut_template(found, problem), better)
+            trust = torch.where(better, trust, SHRINK * trust)
+            if not far:
+                damping = damping * torch.where(better, RELAX, STIFFEN)
+    return Refined.of(pose, similarity)
+
+
+def splat_model(template: Template, problem: Problem) -> Quadratic:
+    """The derivatives of the splat at the template's own pose."""
+    pose, size = template.pose, problem.scene.splat.size
+    at = problem.outline(pose.rotation)
+    motion = Motion(pose, at, pixels_rate(pose, template.surface, at, size, problem.config.unknowns))
+    terms = PixelTerms(torch.zeros_like(template.weight), template.pull, template.metric)
+    return assemble(terms, template.weight, motion, problem)
+
+
+def climb(template: Template, trust: torch.Tensor, problem: Problem) -> Pose:
+    """The poses that the product maps hold for the best within trust [H] of the template's own."""
+    carried = Carried(template, problem)
+    pose, now = template.pose, carried.model(template.pose)
+    damping = torch.full_like(trust, DAMPING)
+    for _ in range(CLIMB_STEPS):
+        moved = moved_by(pose, newton_step(now, damping, trust))
+        there = carried.model(moved)
+        good = (there.value > now.value) & (distance(moved, template.pose) <= trust)
+        pose, now = pose.replaced(moved, good), now.replaced(there, good)
+        damping = torch.where(good, RELAX * damping, STIFFEN * damping)
+    return pose
+
+
+class Carried:
+    """A template's pixels on the product maps of its crop."""
+
+    def __init__(self, template: Template, problem: Problem) -> None:
+        self._template, self._problem, self._size = template, problem, problem.scene.splat.size
+        self._products = template.feature @ problem.cells[problem.crop].transpose(1, 2)  # [H, P, g * g]
+        at = problem.outline(template.pose.rotation)
+        # a surface lies where its points are on average, its pixel where the cell is
+        self._correction = template.middle - surface_pixels(template.pose, template.surface, at, self._size)
+        self._tilt = (template.pull - look_up(self._products, template.middle, self._size)[1]) / 2  # [H, P, 2]
+
+    def model(self, pose: Pose) -> Quadratic:
+        """What the product maps and the box say of poses."""
+        template, problem = self._template, self._problem
+        at = problem.outline(pose.rotation)
+        uv = surface_pixels(pose, template.surface, at, self._size) + self._correction
+        motion = Motion(pose, at, pixels_rate(pose, template.surface, at, self._size, problem.config.unknowns))
+        value, gradient, hessian = look_up(self._products, uv, self._size)
+        value = value + (self._tilt * (uv - template.middle)).sum(-1)
+        terms = PixelTerms(value, gradient + self._tilt, -hessian)
+        return assemble(terms, template.weight, motion, problem)

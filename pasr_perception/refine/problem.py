@@ -1,0 +1,102 @@
+"""What refinement is given and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pasr_perception.geometry.placement import ViewSpec
+from pasr_perception.refine.outline import outer_points
+from pasr_perception.render.splat import SplatConfig
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """The point clouds of the meshes that take part."""
+
+    points: torch.Tensor  # [C, N, 3] float32, normalised frame
+    features: torch.Tensor  # [C, N, D] float32
+    outer: torch.Tensor | None = None  # [C, K] int64, `outer_points` of each where they are known already
+
+    def outer_of(self, cloud: torch.Tensor) -> torch.Tensor:
+        """The points [H, K, 3] that may form the outlines of clouds [H]."""
+        outer = self.outer
+        if outer is None:
+            outer = torch.stack([outer_points(points) for points in self.points])
+        return self.points[cloud[:, None], outer[cloud]]
+
+
+@dataclass(frozen=True)
+class RenderScene:
+    """What rendering needs besides the cloud: the crop's geometry and the splatting."""
+
+    view: ViewSpec
+    splat: SplatConfig
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The detection's box of every hypothesis, in the crop that it is refined in."""
+
+    edges: torch.Tensor  # [H, 4] x_min, y_min, x_max, y_max in crop sizes
+    clipped: torch.Tensor  # [H, 4] bool: the image border cuts here, so the object may go beyond
+
+    def turned(self, turn: torch.Tensor) -> Boxes:
+        """The boxes in crops that were turned anticlockwise by `turn` [H] quarters."""
+        edges, clipped = self.edges, self.clipped
+        for quarter in range(1, 4):
+            again = (turn % 4 >= quarter)[:, None]
+            left, top, right, bottom = edges.unbind(1)
+            edges = torch.where(again, torch.stack([top, 1 - right, bottom, 1 - left], 1), edges)
+            clipped = torch.where(again, clipped[:, [1, 2, 3, 0]], clipped)
+        return Boxes(edges, clipped)
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """What is to be refined: H starting rotations, each of one cloud in one crop."""
+
+    rotation: torch.Tensor  # [H, 3, 3] float32, R_crop_obj
+    cloud: torch.Tensor  # [H] int64 into the clouds
+    crop: torch.Tensor  # [H] int64 into the maps
+    boxes: Boxes | None = None  # where the outlines should end; needed with more than three unknowns
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Rotations, and where the objects are in their crops relative to the placement by outline."""
+
+    rotation: torch.Tensor  # [H, 3, 3] R_crop_obj
+    shift: torch.Tensor  # [H, 2] crop sizes, x right, y down
+    log_scale: torch.Tensor  # [H] of the image about the crop's middle, before the shift
+
+    @classmethod
+    def by_outline(cls, rotation: torch.Tensor) -> Pose:
+        return cls(rotation, rotation.new_zeros(len(rotation), 2), rotation.new_zeros(len(rotation)))
+
+    def replaced(self, by: Pose, where: torch.Tensor) -> Pose:
+        """The poses `where` [H] bool from others."""
+        return Pose(
+            torch.where(where[:, None, None], by.rotation, self.rotation),
+            torch.where(where[:, None], by.shift, self.shift),
+            torch.where(where, by.log_scale, self.log_scale),
+        )
+
+    def move(self, uv: torch.Tensor, size: int) -> torch.Tensor:
+        """Pixels [H, N, 2] of the placement by outline, moved by shift and scale in an image of `size` pixels."""
+        return (uv - size / 2) * self.log_scale.exp()[:, None, None] + (self.shift[:, None] + 0.5) * size
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The best that was visited; its place in the crop is that of `Pose`."""
+
+    rotation: torch.Tensor  # [H, 3, 3]
+    similarity: torch.Tensor  # [H] eq. 8 at that pose
+    shift: torch.Tensor  # [H, 2] crop sizes
+    log_scale: torch.Tensor  # [H]
+
+    @classmethod
+    def of(cls, pose: Pose, similarity: torch.Tensor) -> Refined:
+        return cls(pose.rotation, similarity, pose.shift, pose.log_scale)

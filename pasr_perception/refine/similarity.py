@@ -1,0 +1,78 @@
+"""Eq. 8 (PASR): the mean, over the pixels that a splatted cloud covers, of the cosine between image and cloud features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from pasr_perception.geometry.placement import place, project
+from pasr_perception.refine.problem import Clouds, Pose, RenderScene
+from pasr_perception.render.splat import Fragments, composite, rasterise
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The covered pixels of every hypothesis, hypothesis by hypothesis."""
+
+    hypothesis: torch.Tensor  # [M] int64, ascending
+    cell: torch.Tensor  # [M] int64, row * size + column
+    feature: torch.Tensor  # [M, D] splatted, of any length
+    fragments: Fragments
+    uv: torch.Tensor  # [H, N, 2] pixels of all points
+
+    def area(self, count: int) -> torch.Tensor:
+        """Covered pixels [count] of each hypothesis."""
+        return torch.bincount(self.hypothesis, minlength=count)
+
+
+def render(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> Rendered:
+    """Splat clouds [H] at poses [H]."""
+    size = scene.splat.size
+    rotated = clouds.points[cloud] @ pose.rotation.transpose(1, 2)  # [H, N, 3]
+    uv, depth = project(rotated, place(rotated, scene.view), size)
+    uv = pose.move(uv, size)
+    fragments = rasterise(uv, depth, scene.splat)
+    hypothesis = fragments.pixel // (size * size)
+    feature = composite(fragments, clouds.features, cloud[hypothesis])
+    return Rendered(hypothesis, fragments.pixel % (size * size), feature, fragments, uv)
+
+
+def seen_features(rendered: Rendered, crop: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """What every covered pixel's cell of crop [H] shows, from cells [B, g * g, D]: [M, D]."""
+    return cells.flatten(0, 1).index_select(0, crop[rendered.hypothesis] * cells.shape[1] + rendered.cell)
+
+
+def mean_cosine(rendered: Rendered, cosine: torch.Tensor, count: int) -> torch.Tensor:
+    """Masked mean [count] of cosines [M]."""
+    total = cosine.new_zeros(count).index_add(0, rendered.hypothesis, cosine)
+    return total / rendered.area(count).clamp(min=1)
+
+
+def splat_margin(scene: RenderScene) -> float:
+    """Log scale by which a splatted outline passes the points' own: a splat reaches one radius beyond them.
+
+    An image's object ends where its points end, so a rendering that may scale settles this much below the object's size.
+    """
+    return math.log1p(2 * scene.splat.radius_px / (scene.view.fill * scene.splat.size))
+
+
+def grid_cells(maps: torch.Tensor) -> torch.Tensor:
+    """Feature maps [B, D, g, g] as one row per cell [B, g * g, D]."""
+    return maps.flatten(2).transpose(1, 2).contiguous()
+
+
+def similarity(
+    rotation: torch.Tensor,
+    cloud: torch.Tensor,
+    crop: torch.Tensor,
+    clouds: Clouds,
+    maps: torch.Tensor,
+    scene: RenderScene,
+) -> torch.Tensor:
+    """Masked mean cosine [H] of hypotheses: rotation [H, 3, 3] of clouds [H] against maps [B, D, g, g] of crops [H]."""
+    rendered = render(Pose.by_outline(rotation), cloud, clouds, scene)
+    seen = seen_features(rendered, crop, grid_cells(maps))
+    cosine = torch.nn.functional.cosine_similarity(rendered.feature, seen, dim=-1)
+    return mean_cosine(rendered, cosine, len(rotation))

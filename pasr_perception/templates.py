@@ -1,0 +1,122 @@
+"""Templates: the exact score of any (mesh, pose) without rendering a feature map at query time (PASR 3.3, eq. 8).
+
+The score of a pose is the mean, over the pixels it covers, of the cosine between the image's feature and the splatted one:
+
+    s = 1/|fg| sum_p F_p . (sum_j w_pj M_j) / |sum_j w_pj M_j|  =  sum_{p,j} (w_pj / (|fg| |sum_j w_pj M_j|)) (F_p . M_j)
+
+The bracket does not depend on the query, so it is computed once per library and nothing is approximated. All poses of a mesh
+cost one matrix product G = F M^T and a sparse weighted sum over G (`score_templates`); a few poses cost a sparse weighted sum over
+M, which gives their feature maps, and an inner product with F (`score_poses`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pasr_perception.geometry.placement import ViewSpec, place, project
+from pasr_perception.render.splat import MIN_WEIGHT_SUM, SplatConfig, composite, rasterise
+
+POSES_PER_BLOCK = 64  # bounds memory while templates are built
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The query-independent part of eq. 8 for one mesh: for every pose its sparse weights over (pixel, point) pairs."""
+
+    rotation: torch.Tensor  # [P, 3, 3] float32, R_crop_obj
+    start: torch.Tensor  # [P] int32, where each pose's pairs begin
+    pair: torch.Tensor  # [E] int32, pixel * N + point
+    weight: torch.Tensor  # [E] float32, so that a pose's score is the sum of weight * G[pixel, point]
+    outline: torch.Tensor  # [P, 2] float32, width and height of the projected bounds in crop sizes
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        return {f"templates.{name}": tensor for name, tensor in vars(self).items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Templates:
+        return cls(**{name: tensors[f"templates.{name}"] for name in cls.__dataclass_fields__})
+
+    def to(self, device: torch.device) -> Templates:
+        return Templates(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+def build_templates(
+    points: torch.Tensor, features: torch.Tensor, rotation: torch.Tensor, view: ViewSpec, splat: SplatConfig
+) -> Templates:
+    """Rasterise points [N, 3] at every rotation [P, 3, 3] and keep weights normalised by the splatted features [N, D]."""
+    pairs, weights, counts, outlines = [], [], [], []
+    cells = splat.size * splat.size
+    for block in rotation.split(POSES_PER_BLOCK):
+        rotated = points @ block.transpose(1, 2)  # [B, N, 3]
+        uv, depth = project(rotated, place(rotated, view), splat.size)
+        fragments = rasterise(uv, depth, splat)
+        norm = _raw_norm(fragments.weight, composite(fragments, features))  # [M]
+        pose = fragments.pixel // cells
+        area = torch.bincount(pose, minlength=len(block)).clamp(min=1)
+        taken = fragments.index >= 0  # [M, K]
+        scaled = fragments.weight / (norm * area[pose])[:, None]
+        pairs.append(((fragments.pixel % cells)[:, None] * len(points) + fragments.index)[taken].int())
+        weights.append(scaled[taken])
+        counts.append(torch.zeros(len(block), dtype=torch.long, device=pose.device).index_add_(0, pose, taken.sum(1)))
+        outlines.append((uv.amax(1) - uv.amin(1)) / splat.size)
+    count = torch.cat(counts)
+    start = (torch.cumsum(count, 0) - count).int()
+    return Templates(rotation.float(), start, torch.cat(pairs), torch.cat(weights).float(), torch.cat(outlines).float())
+
+
+def _raw_norm(weight: torch.Tensor, mean_feature: torch.Tensor) -> torch.Tensor:
+    """|sum_j w_j M_j| [M] from the weighted mean that the compositor returns."""
+    return (mean_feature.norm(dim=-1) * weight.sum(-1).clamp(min=MIN_WEIGHT_SUM)).clamp(min=1e-6)
+
+
+def score_templates(maps: torch.Tensor, features: torch.Tensor, templates: Templates) -> torch.Tensor:
+    """Eq. 8 of every crop and pose: maps [B, D, g, g], features [N, D] -> masked mean cosine [B, P]."""
+    flat = maps.flatten(2).transpose(1, 2)  # [B, g*g, D]
+    scores = []
+    for products in flat @ features.T:  # [g*g, N] per crop
+        scores.append(
+            torch.nn.functional.embedding_bag(
+                templates.pair,
+                products.reshape(-1, 1),
+                templates.start,
+                mode="sum",
+                per_sample_weights=templates.weight,
+            )[:, 0]
+        )
+    return torch.stack(scores)
+
+
+def score_poses(
+    feature_map: torch.Tensor, features: torch.Tensor, templates: Templates, pose: torch.Tensor
+) -> torch.Tensor:
+    """Eq. 8 of chosen poses [k] for one crop: feature map [D, g, g], features [N, D] -> masked mean cosine [k]."""
+    flat = feature_map.flatten(1).T  # [g*g, D]
+    cells = len(flat)
+    begin = templates.start[pose].long()
+    end = templates.start.new_tensor([len(templates.pair)]).expand(len(pose)).long().clone()
+    inner = pose + 1 < len(templates.start)
+    end[inner] = templates.start[pose[inner] + 1].long()
+    length = end - begin
+    which = torch.repeat_interleave(torch.arange(len(pose), device=pose.device), length)  # [E]
+    at = torch.arange(len(which), device=pose.device) + torch.repeat_interleave(
+        begin - length.cumsum(0) + length, length
+    )
+    pair = templates.pair[at].long()
+    place = which * cells + pair // len(features)  # [E], not falling: pairs are stored pixel after pixel
+    first = torch.ones_like(place, dtype=torch.bool)
+    first[1:] = place[1:] != place[:-1]
+    rendered = torch.nn.functional.embedding_bag(
+        pair % len(features), features, first.nonzero()[:, 0], mode="sum", per_sample_weights=templates.weight[at]
+    )  # [M, D], each over its norm and the pose's area
+    shown = place[first]
+    cosine = (rendered * flat[shown % cells]).sum(1)  # [M]
+    return cosine.new_zeros(len(pose)).index_add_(0, shown // cells, cosine)
+
+
+def outline_mismatch(outline: torch.Tensor, box_size: torch.Tensor) -> torch.Tensor:
+    """How much each pose's outline [P, 2] differs in aspect from each crop's box [B, 2]: |log ratio| of aspects [B, P]."""
+    aspect = outline.clamp(min=1e-3).log()
+    box = box_size.clamp(min=1e-3).log()
+    return ((box[:, :1] - box[:, 1:]) - (aspect[:, 0] - aspect[:, 1])[None]).abs()

@@ -1,0 +1,60 @@
+"""Resident meshes: loaded once, within a bound, the longest unused let go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pasr_perception.library.resident import ResidentLibrary
+from pasr_perception.library.store import LibraryWriter, MeshLibrary
+from pasr_perception.types import Rivals
+
+CPU = torch.device("cpu")
+NOBODY = Rivals(torch.zeros(3), torch.ones(3))
+
+
+@pytest.fixture
+def three(parts, library: Path) -> MeshLibrary:
+    with LibraryWriter.open(library) as writer:
+        parts.add(writer, "third", seed=7, pose_set="upright")
+    return MeshLibrary.open(library)
+
+
+def test_a_mesh_is_what_the_library_has(three: MeshLibrary) -> None:
+    resident = ResidentLibrary(three, NOBODY, CPU, 10**9)
+    for i in range(3):
+        assert torch.equal(resident.features(i), three.data(i).features.float())
+        assert torch.equal(resident.mesh(i).points, three.data(i).points)
+        assert torch.equal(resident.templates(i).weight, three.templates(i).weight)
+    assert resident.turns == ((0, 1, 2, 3), (0, 1, 2, 3), (0,))
+
+
+def test_it_is_loaded_once(three: MeshLibrary) -> None:
+    resident = ResidentLibrary(three, NOBODY, CPU, 10**9)
+    assert resident.mesh(1) is resident.mesh(1)
+    assert resident.bytes == resident.mesh(1).bytes
+
+
+def test_the_longest_unused_goes_first(three: MeshLibrary) -> None:
+    size = ResidentLibrary(three, NOBODY, CPU, 10**9).mesh(0).bytes
+    resident = ResidentLibrary(three, NOBODY, CPU, 2 * size)
+    first, second = resident.mesh(0), resident.mesh(1)
+    assert resident.mesh(0) is first
+    resident.mesh(2)  # sends away the second
+    assert resident.mesh(0) is first
+    assert resident.mesh(1) is not second
+    assert resident.bytes == 2 * size
+
+
+def test_one_mesh_is_held_whatever_it_takes(three: MeshLibrary) -> None:
+    resident = ResidentLibrary(three, NOBODY, CPU, 1)
+    assert resident.mesh(0) is resident.mesh(0)
+    assert resident.mesh(1) is resident.mesh(1)
+
+
+def test_clouds_come_in_the_order_asked_for(three: MeshLibrary) -> None:
+    clouds = ResidentLibrary(three, NOBODY, CPU, 10**9).clouds([2, 0])
+    assert torch.equal(clouds.points[0], three.data(2).points)
+    assert torch.equal(clouds.features[1], three.data(0).features.float())

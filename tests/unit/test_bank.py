@@ -1,0 +1,129 @@
+"""The bank: pooled templates are eq. 8 with averaged crops, and compression keeps most of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pasr_perception.bank import (
+    Bank,
+    bank_rows,
+    fit_basis,
+    pool_maps,
+    pool_templates,
+    quantised,
+    quantised_product,
+)
+from pasr_perception.config import BankConfig
+from pasr_perception.geometry.placement import ViewSpec
+from pasr_perception.geometry.viewpoints import random_rotations
+from pasr_perception.render.splat import SplatConfig
+from pasr_perception.templates import Templates, build_templates, score_templates
+
+GRID, DIM, POINTS, BLOCKS = 12, 16, 500, 4
+SPLAT = SplatConfig(GRID, 0.12, 8, 0.2)
+
+
+def cloud(seed: int) -> tuple[Templates, torch.Tensor]:
+    """Templates of an ellipsoid whose features vary smoothly over its surface."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(POINTS, 3))
+    points = points / np.linalg.norm(points, axis=1, keepdims=True) * rng.uniform(0.3, 0.9, 3)
+    features = torch.as_tensor(np.sin(points @ rng.normal(size=(3, DIM)) * 2), dtype=torch.float32)
+    features = torch.nn.functional.normalize(features, dim=1)
+    rotations = torch.as_tensor(random_rotations(20, rng), dtype=torch.float32)
+    return build_templates(
+        torch.as_tensor(points, dtype=torch.float32), features, rotations, ViewSpec(), SPLAT
+    ), features
+
+
+def maps(count: int) -> torch.Tensor:
+    noise = torch.randn(count, DIM, GRID, GRID, generator=torch.Generator().manual_seed(3))
+    return torch.nn.functional.normalize(noise, dim=1)
+
+
+def averaged(maps: torch.Tensor) -> torch.Tensor:
+    """Every cell replaced by its block's mean."""
+    side = GRID // BLOCKS
+    pooled = torch.nn.functional.avg_pool2d(maps, side)
+    return pooled.repeat_interleave(side, 2).repeat_interleave(side, 3)
+
+
+def test_pooled_products_are_eq_8_of_block_averages() -> None:
+    templates, features = cloud(1)
+    pooled = pool_templates(templates, features, GRID, BLOCKS).flatten(1)
+    products = pool_maps(maps(3), BLOCKS).flatten(1) @ pooled.T
+    assert torch.allclose(products, score_templates(averaged(maps(3)), features, templates), atol=1e-5)
+
+
+def test_grids_that_the_blocks_do_not_divide_lose_no_cell() -> None:
+    templates, features = cloud(1)
+    whole = pool_templates(templates, features, GRID, 1).flatten(1)
+    assert torch.allclose(pool_templates(templates, features, GRID, 5).sum(1), whole, atol=1e-5)
+
+
+def test_full_rank_loses_only_what_int8_costs() -> None:
+    clouds = [cloud(seed) for seed in range(3)]
+    basis = fit_basis(clouds, GRID, BankConfig(BLOCKS, DIM, 60))
+    assert basis.rank == 60  # as many as there are templates
+    query = basis.project(pool_maps(maps(4), BLOCKS))
+    for templates, features in clouds:
+        rows = bank_rows(templates, features, GRID, basis)
+        exact = score_templates(averaged(maps(4)), features, templates)
+        decoded = rows.code * rows.step[:, None]
+        rounding = query.abs().sum(1, keepdim=True) * rows.step / 2  # every number is off by half a step at most
+        assert ((query @ decoded.T - exact).abs() <= rounding + 1e-5).all()
+        assert rounding.max() < 0.2 * exact.abs().max()
+        log = templates.outline.log()
+        assert torch.allclose(rows.aspect, log[:, 0] - log[:, 1])
+
+
+def test_a_low_rank_keeps_the_order_of_what_the_library_looks_like() -> None:
+    clouds = [cloud(seed) for seed in range(4)]
+    basis = fit_basis(clouds, GRID, BankConfig(BLOCKS, 8, 24))
+    shown = torch.cat([pool_templates(t, f, GRID, BLOCKS) for t, f in clouds])  # [80, b*b, D]
+    rows = torch.cat([(r.code * r.step[:, None]) for r in (bank_rows(t, f, GRID, basis) for t, f in clouds)])
+    exact, approximate = shown.flatten(1) @ shown.flatten(1).T, basis.project(shown) @ rows.T
+    correlation = np.corrcoef(exact.flatten().numpy(), approximate.flatten().numpy())[0, 1]
+    assert correlation > 0.95
+
+
+def test_the_basis_is_the_same_every_time() -> None:
+    clouds = [cloud(seed) for seed in range(2)]
+    state = torch.random.get_rng_state()
+    first, again = (fit_basis(clouds, GRID, BankConfig(BLOCKS, 8, 10), seed=4) for _ in range(2))
+    assert torch.equal(first.directions, again.directions)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_quantised_rows_by_hand() -> None:
+    code, step = quantised(torch.tensor([[1.27, -0.64, 0.0], [0.0, 0.0, 0.0]]))
+    assert code.tolist() == [[127, -64, 0], [0, 0, 0]]
+    assert step[0] == pytest.approx(0.01)
+    assert torch.isfinite(step).all()
+
+
+def test_integer_products_are_exact() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randint(-127, 128, (3, 37), generator=generator, dtype=torch.int8)
+    right = torch.randint(-127, 128, (11, 37), generator=generator, dtype=torch.int8)
+    assert torch.equal(quantised_product(left, right), left.int() @ right.int().T)
+
+
+def test_a_bank_survives_its_tensors() -> None:
+    clouds = [cloud(seed) for seed in range(2)]
+    basis = fit_basis(clouds, GRID, BankConfig(BLOCKS, 8, 10))
+    rows = [bank_rows(t, f, GRID, basis) for t, f in clouds]
+    bank = Bank(
+        basis,
+        torch.cat([r.code for r in rows]),
+        torch.cat([r.step for r in rows]),
+        torch.cat([r.aspect for r in rows]),
+        torch.tensor([20, 20]),
+        torch.tensor([0.1, 0.2]),
+        torch.tensor([0.01, 0.02]),
+    )
+    again = Bank.from_tensors(bank.to_tensors())
+    assert again.basis.blocks == BLOCKS
+    assert all(torch.equal(a, b) for a, b in zip(bank.to_tensors().values(), again.to_tensors().values(), strict=True))

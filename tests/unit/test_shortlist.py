@@ -1,0 +1,171 @@
+"""The shortlist: what the exhaustive search finds is on it, and who may not be on it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pasr_perception.bank import Bank, bank_rows, fit_basis
+from pasr_perception.coarse import MeshPoses, coarse_search
+from pasr_perception.config import BankConfig, CoarseConfig
+from pasr_perception.geometry.placement import ViewSpec, place, project
+from pasr_perception.geometry.viewpoints import random_rotations
+from pasr_perception.render.splat import SplatConfig, splat
+from pasr_perception.shortlist import TEMPLATES_PER_BLOCK, Shortlister, runs
+from pasr_perception.templates import Templates, build_templates
+from pasr_perception.types import Rivals
+
+GRID, DIM, POINTS, MESHES = 14, 24, 500, 6
+SPLAT, VIEW = SplatConfig(GRID, 0.12, 8, 0.2), ViewSpec()
+TURNS: list[tuple[int, ...]] = [(0, 1, 2, 3), (0, 1, 2, 3), (0,), (0,), (0,), (0, 1, 2, 3)]
+POSES = [30, 30, 30, 30, 20, 20]
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    points: tuple[torch.Tensor, ...]
+    clouds: tuple[torch.Tensor, ...]
+    made: tuple[Templates, ...]
+    turns: tuple[tuple[int, ...], ...]
+    rivals: Rivals
+
+    def features(self, mesh: int) -> torch.Tensor:
+        return self.clouds[mesh]
+
+    def templates(self, mesh: int) -> Templates:
+        return self.made[mesh]
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    """Six ellipsoids whose features vary smoothly over the surface, like real ones."""
+    points, clouds, made = [], [], []
+    for seed in range(MESHES):
+        rng = np.random.default_rng(seed)
+        xyz = rng.normal(size=(POINTS, 3))
+        xyz = xyz / np.linalg.norm(xyz, axis=1, keepdims=True) * rng.uniform(0.3, 0.9, 3)
+        features = np.sin(xyz @ rng.normal(size=(3, DIM)) * 3 + rng.uniform(0, 6, DIM))
+        points.append(torch.as_tensor(xyz, dtype=torch.float32))
+        clouds.append(torch.nn.functional.normalize(torch.as_tensor(features, dtype=torch.float32), dim=1))
+        poses = torch.as_tensor(random_rotations(POSES[seed], rng), dtype=torch.float32)
+        made.append(build_templates(points[-1], clouds[-1], poses, VIEW, SPLAT))
+    return Space(
+        tuple(points), tuple(clouds), tuple(made), tuple(TURNS), Rivals(torch.zeros(MESHES), torch.ones(MESHES))
+    )
+
+
+@pytest.fixture(scope="module")
+def bank(space: Space) -> Bank:
+    basis = fit_basis(list(zip(space.made, space.clouds, strict=True)), GRID, BankConfig(7, 16, 64))
+    rows = [bank_rows(t, f, GRID, basis) for t, f in zip(space.made, space.clouds, strict=True)]
+    parts = (torch.cat([getattr(r, name) for r in rows]) for name in ("code", "step", "aspect"))
+    return Bank(basis, *parts, torch.tensor(POSES), torch.zeros(MESHES), torch.ones(MESHES))
+
+
+def shown(space: Space, mesh: int, pose: int, noise: float = 0.3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps [1, 4, D, g, g] of a noisy render of one template, and its box [1, 2]."""
+    rotated = space.points[mesh] @ space.made[mesh].rotation[pose : pose + 1].transpose(1, 2)
+    uv, depth = project(rotated, place(rotated, VIEW), GRID)
+    image = splat(uv, depth, space.clouds[mesh], SPLAT)[0]
+    image = image + noise * torch.randn(image.shape, generator=torch.Generator().manual_seed(seed)) / DIM**0.5
+    image = torch.nn.functional.normalize(image, dim=1)
+    return torch.stack([torch.rot90(image, k, (2, 3)) for k in range(4)], 1), space.made[mesh].outline[pose][None]
+
+
+def lister(bank: Bank, config: CoarseConfig, offset: torch.Tensor | None = None) -> Shortlister:
+    return Shortlister(bank, TURNS, torch.zeros(MESHES) if offset is None else offset, config)
+
+
+def test_the_search_finds_on_it_what_it_finds_without(space: Space, bank: Bank) -> None:
+    config = CoarseConfig(shortlist_meshes=3, poses_each=4, poses_more=12)
+    shortlist = lister(bank, config)
+    for i in range(24):
+        mesh = i % MESHES
+        maps, box = shown(space, mesh, pose=i % POSES[mesh], seed=i)
+        exact = coarse_search(maps, box, space, config)[0]
+        found = coarse_search(maps, box, space, config, shortlist=shortlist)[0]
+        assert found.mesh_index[0] == exact.mesh_index[0] == mesh
+        assert torch.equal(found.rotation[0], exact.rotation[0])
+        assert found.value[0] == pytest.approx(float(exact.value[0]), abs=1e-5)
+
+
+def test_a_batch_is_its_crops_one_by_one(space: Space, bank: Bank) -> None:
+    shortlist = lister(bank, CoarseConfig(shortlist_meshes=2, poses_each=4, poses_more=0))
+    maps, box = zip(*(shown(space, mesh, 3) for mesh in (0, 4, 5)), strict=True)
+    together = shortlist(torch.cat(maps), torch.cat(box), [None] * 3)
+    for i in range(3):
+        alone = shortlist(maps[i], box[i], [None])[0]
+        assert [e.mesh for e in alone] == [e.mesh for e in together[i]]
+        assert all(torch.equal(a.pose, b.pose) for a, b in zip(alone, together[i], strict=True))
+
+
+def test_everything_can_be_listed(space: Space, bank: Bank) -> None:
+    maps, box = shown(space, 3, 0)
+    listed = lister(bank, CoarseConfig(shortlist_meshes=99, poses_each=9999))(maps, box, [None])[0]
+    assert sorted(e.mesh for e in listed) == list(range(MESHES))
+    for entry in listed:
+        every = {(turn, pose) for turn in TURNS[entry.mesh] for pose in range(POSES[entry.mesh])}
+        assert set(zip(entry.turn.tolist(), entry.pose.tolist(), strict=True)) == every
+        assert len(entry.pose) == len(every)
+
+
+def test_poses_are_shared_out_by_how_far_they_stand_out(space: Space, bank: Bank) -> None:
+    """Two of each of four meshes, and the twelve best of the others, which are the shown mesh's for the most part."""
+    maps, box = shown(space, 0, 7)
+    listed = lister(bank, CoarseConfig(shortlist_meshes=4, poses_each=2, poses_more=12))(maps, box, [None])[0]
+    assert sum(len(e.pose) for e in listed) == 20
+    assert len(listed) == 4
+    assert min(len(e.pose) for e in listed) >= 2
+    assert max(listed, key=lambda e: len(e.pose)).mesh == 0
+    everything = lister(bank, CoarseConfig(shortlist_meshes=4, poses_each=9999))(maps, box, [None])[0]
+    assert {e.mesh for e in listed} <= {e.mesh for e in everything}
+
+
+def test_a_restricted_crop_gets_the_poses_of_its_mesh(space: Space, bank: Bank) -> None:
+    maps, box = shown(space, 3, 0)
+    config = CoarseConfig(shortlist_meshes=3, poses_each=4, poses_more=12)
+    listed = lister(bank, config)(maps, box, [1])[0]
+    assert [(e.mesh, len(e.pose)) for e in listed] == [(1, 16)]
+
+
+def test_what_attracts_everything_is_held_back(space: Space, bank: Bank) -> None:
+    maps, box = shown(space, 2, 5)
+    config = CoarseConfig(shortlist_meshes=1, poses_each=4, poses_more=0)
+
+    def chosen(bank: Bank, offset: torch.Tensor | None = None) -> int:
+        return lister(bank, config, offset)(maps, box, [None])[0][0].mesh
+
+    assert chosen(bank) == 2
+    loud = torch.zeros(MESHES)
+    loud[2] = 2.0
+    assert chosen(bank, loud) != 2
+    assert chosen(dataclasses.replace(bank, attraction=loud)) != 2
+    wide = torch.ones(MESHES)
+    wide[2] = 50.0
+    assert chosen(dataclasses.replace(bank, spread=wide)) != 2
+
+
+def test_the_boxs_aspect_counts(space: Space, bank: Bank) -> None:
+    """With nothing but the outline to go by, those poses are listed whose aspects are nearest to the box's."""
+    blank = torch.zeros(1, 4, DIM, GRID, GRID)
+    box = torch.tensor([[1.3, 1.0]])
+    entry: MeshPoses = lister(bank, CoarseConfig(poses_each=8, poses_more=0))(blank, box, [2])[0][0]
+    distance = (bank.aspect[60:90] - torch.tensor(1.3).log()).abs()
+    assert set(entry.pose.tolist()) == set(distance.argsort()[:8].tolist())
+
+
+def test_runs_cut_where_poses_or_turns_change() -> None:
+    found = runs(torch.tensor(POSES), TURNS)
+    assert [(r.meshes.start, r.meshes.stop) for r in found] == [(0, 2), (2, 4), (4, 5), (5, 6)]
+    assert [(r.rows.start, r.rows.stop) for r in found] == [(0, 60), (60, 120), (120, 140), (140, 160)]
+
+
+def test_runs_are_bounded() -> None:
+    poses = TEMPLATES_PER_BLOCK // 3
+    found = runs(torch.tensor([poses] * 7), [(0,)] * 7)
+    assert [r.meshes.stop - r.meshes.start for r in found] == [3, 3, 1]
+    assert found[-1].rows.stop == 7 * poses
+    assert len(runs(torch.tensor([2 * TEMPLATES_PER_BLOCK]), [(0,)])) == 1
