@@ -83,11 +83,14 @@ def coarse_search(
         raise ValueError(f"only: expected one entry per crop ({len(maps)}), got {len(only)}")
     only = only if only is not None else [None] * len(maps)
     listed = _everything(space, only) if shortlist is None else shortlist(maps, box_size, only)
+    cells = maps.flatten(3).transpose(2, 3).contiguous()  # [B, T, g*g, D]
     found: list[list[Candidates]] = [[] for _ in maps]
     for crops in _by_mesh(listed):
         for b, poses in crops:
             count = config.per_mesh if only[b] is None else config.top_k
-            found[b].append(_best_of_mesh(maps[b], box_size[b], space, poses, config.outline_weight, count))
+            features, templates = space.features(poses.mesh), space.templates(poses.mesh)
+            score = exact_scores(maps[b], cells[b], features, templates, poses)
+            found[b].append(_best_of_mesh(score, box_size[b], templates, poses, config.outline_weight, count))
     return [_best(candidates, space.rivals, config.top_k) for candidates in found]
 
 
@@ -112,16 +115,14 @@ def _by_mesh(listed: Sequence[Sequence[MeshPoses]]) -> list[list[tuple[int, Mesh
 
 
 def _best_of_mesh(
-    maps: torch.Tensor,
+    score: torch.Tensor,
     box_size: torch.Tensor,
-    space: SearchSpace,
+    templates: Templates,
     poses: MeshPoses,
     outline_weight: float,
     count: int,
 ) -> Candidates:
-    """The best `count` distinct poses among those listed of one mesh, for one crop's maps [T, D, g, g]."""
-    templates = space.templates(poses.mesh)
-    score = exact_scores(maps, space.features(poses.mesh), templates, poses)  # [k]
+    """The best `count` distinct poses among those listed of one mesh, for one crop's score [k] of them."""
     boxes = torch.stack([box_size, box_size.flip(0)])  # [2, 2]
     mismatch = outline_mismatch(templates.outline, boxes)[poses.turn % 2, poses.pose]  # [k]
     value = score - outline_weight * mismatch
@@ -131,15 +132,20 @@ def _best_of_mesh(
     return Candidates(index, rotation[chosen], poses.turn[chosen], score[chosen], value[chosen])
 
 
-def exact_scores(maps: torch.Tensor, features: torch.Tensor, templates: Templates, poses: MeshPoses) -> torch.Tensor:
-    """Eq. 8 [k] of the listed poses for one crop's maps [T, D, g, g], by the cheaper of two equal ways."""
+def exact_scores(
+    maps: torch.Tensor, cells: torch.Tensor, features: torch.Tensor, templates: Templates, poses: MeshPoses
+) -> torch.Tensor:
+    """Eq. 8 [k] of the listed poses for one crop, by the cheaper of two equal ways.
+
+    maps [T, D, g, g] of the crop's turns, and the same as cells [T, g*g, D].
+    """
+    turns = poses.turn.unique().tolist()
+    if len(poses.pose) < WHOLE_MESH_FROM * len(turns):
+        return score_poses(cells, features, templates, poses.turn, poses.pose)
     score = maps.new_empty(len(poses.pose))
-    for turn in poses.turn.unique().tolist():
-        mine = (poses.turn == turn).nonzero()[:, 0]
-        if len(mine) >= WHOLE_MESH_FROM:
-            score[mine] = score_templates(maps[turn : turn + 1], features, templates)[0, poses.pose[mine]]
-        else:
-            score[mine] = score_poses(maps[turn], features, templates, poses.pose[mine])
+    for turn in turns:
+        mine = poses.turn == turn
+        score[mine] = score_templates(maps[turn : turn + 1], features, templates)[0, poses.pose[mine]]
     return score
 
 

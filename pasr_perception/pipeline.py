@@ -107,7 +107,7 @@ class Pipeline:
         times.append(time.perf_counter())
         box_size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in crops]), dtype=torch.float32).to(self.device)
         restricted = None if only is None else [wanted[id(c.detection)] for c in crops]
-        candidates = coarse_search(maps, box_size, self._space, self.config.coarse, restricted, self._shortlist)
+        candidates = self.search(maps, box_size, restricted)
         times.append(time.perf_counter())
         refined = self._refine(candidates, maps, crops)
         times.append(time.perf_counter())
@@ -118,6 +118,15 @@ class Pipeline:
         spans = [b - a for a, b in itertools.pairwise(times)]
         unplaced = [(c.detection, "no pose explains its box") for c, o in zip(crops, objects, strict=True) if o is None]
         return FrameResult(tuple(o for o in objects if o is not None), StageTimings(*spans), (*rejected, *unplaced))
+
+    def search(
+        self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None] | None = None
+    ) -> list[Candidates]:
+        """The best (mesh, pose) pairs of crops: maps [B, T, D, g, g] of `encode`, box_size [B, 2] in any unit.
+
+        `only` restricts a crop to one mesh, by its index in the library.
+        """
+        return coarse_search(maps, box_size, self._space, self.config.coarse, only, self._shortlist)
 
     def encode(self, crops: Sequence[Crop]) -> torch.Tensor:
         """Feature maps [B, T, D, g, g] of crops, each turned anticlockwise by 0..T-1 quarters, on the pipeline's device."""

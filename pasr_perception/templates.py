@@ -89,30 +89,27 @@ def score_templates(maps: torch.Tensor, features: torch.Tensor, templates: Templ
 
 
 def score_poses(
-    feature_map: torch.Tensor, features: torch.Tensor, templates: Templates, pose: torch.Tensor
+    cells: torch.Tensor, features: torch.Tensor, templates: Templates, turn: torch.Tensor, pose: torch.Tensor
 ) -> torch.Tensor:
-    """Eq. 8 of chosen poses [k] for one crop: feature map [D, g, g], features [N, D] -> masked mean cosine [k]."""
-    flat = feature_map.flatten(1).T  # [g*g, D]
-    cells = len(flat)
+    """Eq. 8 of chosen poses for one crop: cells [T, g*g, D] of its turns, features [N, D], turn and pose [k] -> [k]."""
+    grid = cells.shape[1]
     begin = templates.start[pose].long()
-    end = templates.start.new_tensor([len(templates.pair)]).expand(len(pose)).long().clone()
-    inner = pose + 1 < len(templates.start)
-    end[inner] = templates.start[pose[inner] + 1].long()
-    length = end - begin
+    ends = torch.cat([templates.start[1:], templates.start.new_tensor([len(templates.pair)])])
+    length = ends[pose] - begin
     which = torch.repeat_interleave(torch.arange(len(pose), device=pose.device), length)  # [E]
-    at = torch.arange(len(which), device=pose.device) + torch.repeat_interleave(
-        begin - length.cumsum(0) + length, length
-    )
-    pair = templates.pair[at].long()
-    place = which * cells + pair // len(features)  # [E], not falling: pairs are stored pixel after pixel
+    at = torch.arange(len(which), device=pose.device) + (begin - length.cumsum(0) + length)[which]
+    pair = templates.pair[at]
+    place = which * grid + pair // len(features)  # [E], not falling: pairs are stored pixel after pixel
     first = torch.ones_like(place, dtype=torch.bool)
     first[1:] = place[1:] != place[:-1]
+    first = first.nonzero()[:, 0]
     rendered = torch.nn.functional.embedding_bag(
-        pair % len(features), features, first.nonzero()[:, 0], mode="sum", per_sample_weights=templates.weight[at]
+        pair % len(features), features, first.int(), mode="sum", per_sample_weights=templates.weight[at]
     )  # [M, D], each over its norm and the pose's area
-    shown = place[first]
-    cosine = (rendered * flat[shown % cells]).sum(1)  # [M]
-    return cosine.new_zeros(len(pose)).index_add_(0, shown // cells, cosine)
+    shown, cell = which[first], place[first] % grid
+    seen = cells.flatten(0, 1).index_select(0, turn[shown] * grid + cell)  # [M, D]
+    cosine = torch.einsum("md,md->m", rendered, seen)
+    return cosine.new_zeros(len(pose)).index_add_(0, shown, cosine)
 
 
 def outline_mismatch(outline: torch.Tensor, box_size: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from pasr_perception.bank import Bank, pool_maps, quantised, quantised_product
 from pasr_perception.benchmark.queries import EncodedQueries
-from pasr_perception.coarse import coarse_search, turn_maps
+from pasr_perception.coarse import turn_maps
 from pasr_perception.config import BankConfig
 from pasr_perception.crop import CropSpec
 from pasr_perception.encoders.base import Encoder
@@ -25,8 +25,7 @@ TURNS = (0, 1, 2, 3)
 
 def search(pipeline: Pipeline, queries: EncodedQueries) -> list[Candidates]:
     """The pipeline's candidates of every query, best first, exactly as `Pipeline.detect` finds them."""
-    config = pipeline.config.coarse
-    return coarse_search(queries.maps, queries.box_size, pipeline._space, config, None, pipeline._shortlist)
+    return pipeline.search(queries.maps, queries.box_size)
 
 
 def bank_of(library: MeshLibrary, encoder: Encoder, config: BankConfig) -> Bank:

@@ -139,12 +139,19 @@ def test_chosen_poses_score_as_they_do_among_all(space):
     templates, features = library.made[1], library.clouds[1]
     pose = torch.tensor([29, 3, 0, 17])  # the last template too, whose end no other begins
     every = score_templates(maps[:, 0], features, templates)
-    assert torch.allclose(score_poses(maps[0, 0], features, templates, pose), every[0, pose], atol=1e-6)
+    cells = maps[0].flatten(2).transpose(1, 2)
+    assert torch.allclose(
+        score_poses(cells, features, templates, torch.zeros_like(pose), pose), every[0, pose], atol=1e-6
+    )
+    turned = torch.stack([maps[1, 0], maps[0, 0]]).flatten(2).transpose(1, 2)
+    turn = torch.tensor([1, 0, 1, 0])
+    mixed = torch.where(turn == 1, every[0, pose], every[1, pose])
+    assert torch.allclose(score_poses(turned, features, templates, turn, pose), mixed, atol=1e-6)
     few = MeshPoses(1, torch.zeros(30, dtype=torch.long), torch.arange(30))
     many = MeshPoses(1, torch.zeros(90, dtype=torch.long), torch.arange(30).repeat(3))
     assert len(few.pose) < WHOLE_MESH_FROM <= len(many.pose)
-    assert torch.allclose(exact_scores(maps[0], features, templates, few), every[0], atol=1e-6)
-    assert torch.allclose(exact_scores(maps[0], features, templates, many), every[0].repeat(3), atol=1e-6)
+    assert torch.allclose(exact_scores(maps[0], cells, features, templates, few), every[0], atol=1e-6)
+    assert torch.allclose(exact_scores(maps[0], cells, features, templates, many), every[0].repeat(3), atol=1e-6)
 
 
 def test_only_what_is_on_the_shortlist_is_found(space):
