@@ -21,7 +21,14 @@ from pasr_perception.coarse import turn_maps
 from pasr_perception.config import LibraryConfig, PasrConfig
 from pasr_perception.crop import CropSpec
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS, base_poses
-from pasr_perception.library.build import add_to_library, best_scores, build_library, library_header
+from pasr_perception.library.build import (
+    add_to_library,
+    best_scores,
+    build_library,
+    library_header,
+    remove_from_library,
+)
+from pasr_perception.library.index import read_index
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.library.strangers import strangers
 from pasr_perception.pipeline import Pipeline
@@ -183,6 +190,28 @@ def test_added_meshes_get_as_many_points_as_the_library_has(bench, copy: Path) -
     library = MeshLibrary.open(copy)
     assert library.data(3).points.shape == (bench.config.points, 3)
     Pipeline(library, bench.encoder, PasrConfig(), torch.device("cpu"))  # searches all clouds as one tensor
+
+
+def test_the_index_follows_what_is_added_and_removed(bench, copy: Path) -> None:
+    before = read_index(MeshLibrary.open(copy))
+    assert before is not None
+    assert remove_from_library(copy, ["block", "truck"]) == 1
+    left = read_index(MeshLibrary.open(copy))
+    assert left is not None
+    assert list(left.meshes) == ["can"]
+    assert torch.equal(left.meshes["can"].rows.code, before.meshes["can"].rows.code)
+    add_to_library(copy, [bench.source("block")], bench.encoder, bench.config)
+    again = read_index(MeshLibrary.open(copy))
+    assert again is not None
+    assert list(again.meshes) == ["can", "block"]
+    assert torch.equal(again.meshes["block"].rows.code, before.meshes["block"].rows.code)
+    assert again.meshes["block"].attraction == pytest.approx(before.meshes["block"].attraction)
+
+
+def test_nothing_is_removed_if_one_of_the_meshes_is_not_there(copy: Path) -> None:
+    with pytest.raises(LibraryError, match="holds no mesh tram; nothing was removed"):
+        remove_from_library(copy, ["can", "tram"])
+    assert len(MeshLibrary.open(copy)) == 3
 
 
 def test_adding_with_another_encoder_is_refused(bench, copy: Path) -> None:
