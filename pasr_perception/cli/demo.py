@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,7 +72,7 @@ def real_command(
     _replay_and_evaluate(bag, library, out, "PASR perception: real photos (HOPE)", given_mesh=True)
     single = data / "ycbv_000629"
     if single.is_dir():
-        _ycbv(single, out / "ycbv", out / "ycbv" / "library")
+        _ycbv(single, out / "ycbv", library)
 
 
 def ready_library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -> None:
@@ -128,11 +129,12 @@ def _hope_sources(photos: Path) -> list[MeshSource]:
     return sources
 
 
-def _ycbv(folder: Path, out: Path, library: Path) -> None:
+def _ycbv(folder: Path, out: Path, hope_library: Path) -> None:
     """One YCB-V frame: the mustard bottle among HOPE's meshes, and two boxes that are in no library."""
     from pasr_perception.cli.bag import from_images
     from pasr_perception.library.manifest import MeshSource
 
+    library = out / "library"
     source = MeshSource(
         id="mustard0",
         category="grocery",
@@ -145,6 +147,8 @@ def _ycbv(folder: Path, out: Path, library: Path) -> None:
         up="+z",
     )
     bag = out / "bag"
+    if not library.exists():  # all but one of its meshes are those of the other photos
+        shutil.copytree(hope_library, library)
     ready_library([*_hope_sources(folder.parent / "hope_dev"), source], library)
     if not (bag / "metadata.yaml").is_file():
         from_images(bag, folder, jitter=0.05, seed=0, force=True)
