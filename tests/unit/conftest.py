@@ -12,11 +12,15 @@ import torch
 import trimesh
 
 from pasr_perception.config import LibraryConfig
-from pasr_perception.geometry.camera import project
+from pasr_perception.geometry.camera import project as project_pixels
+from pasr_perception.geometry.placement import ViewSpec, place, project
+from pasr_perception.geometry.viewpoints import random_rotations
 from pasr_perception.library.build import build_library
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.render.mesh import Raycaster, camera_rays, surface_colour, surface_normals
-from pasr_perception.types import Camera, Detection, Frame
+from pasr_perception.render.splat import SplatConfig, splat
+from pasr_perception.templates import Templates
+from pasr_perception.types import Camera, Detection, Frame, Rivals
 
 GRID, SIZE, CHANNELS = 14, 112, 24
 CAMERA = Camera(320, 240, np.array([[320.0, 0, 160], [0, 320.0, 120], [0, 0, 1]]))
@@ -119,7 +123,7 @@ class Bench:
         fine = np.full((len(rays), 3), 0.5)
         fine[hits.ray] = surface_colour(mesh, hits.triangle, hits.barycentric) * (SHADE + (1 - SHADE) * slope)[:, None]
         image = fine.reshape(camera.height, 2, camera.width, 2, 3).mean((1, 3))
-        uv = project(np.asarray(mesh.vertices) @ R.T + t, camera.K)
+        uv = project_pixels(np.asarray(mesh.vertices) @ R.T + t, camera.K)
         box = np.concatenate([uv.min(0), uv.max(0)])
         return Frame((image * 255).round().astype(np.uint8), camera), Detection(box, id=mesh_id)
 
@@ -146,3 +150,54 @@ def library_path(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path
     report = build_library(bench.sources, path, bench.encoder, bench.config)
     assert report.built == ("block", "can", "truck")
     return path
+
+
+class Toy:
+    """Point clouds with features for tests of the search, seen as the search sees them."""
+
+    view = ViewSpec()
+
+    @dataclass(frozen=True)
+    class Space:
+        """A library of such clouds (`coarse.SearchSpace`)."""
+
+        points: tuple[torch.Tensor, ...]  # each [N, 3]
+        clouds: tuple[torch.Tensor, ...]  # each [N, D]
+        made: tuple[Templates, ...]
+        turns: tuple[tuple[int, ...], ...]
+        rivals: Rivals
+
+        def features(self, mesh: int) -> torch.Tensor:
+            return self.clouds[mesh]
+
+        def templates(self, mesh: int) -> Templates:
+            return self.made[mesh]
+
+    def cloud(self, seed: int, points: int = 400, dim: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points [points, 3] of an ellipsoid and unrelated unit features [points, dim]."""
+        xyz = np.random.default_rng(seed).normal(size=(points, 3))
+        xyz = xyz / np.linalg.norm(xyz, axis=1, keepdims=True) * [0.3, 0.6, 0.7]
+        features = torch.randn(points, dim, generator=torch.Generator().manual_seed(seed))
+        return torch.as_tensor(xyz, dtype=torch.float32), torch.nn.functional.normalize(features, dim=1)
+
+    def rotations(self, count: int, seed: int = 0) -> torch.Tensor:
+        return torch.as_tensor(random_rotations(count, np.random.default_rng(seed)), dtype=torch.float32)
+
+    def render(
+        self, points: torch.Tensor, features: torch.Tensor, rotations: torch.Tensor, config: SplatConfig
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Feature maps [P, D, g, g] and masks [P, g, g] of a cloud placed by its outline."""
+        rotated = points @ rotations.transpose(1, 2)
+        uv, depth = project(rotated, place(rotated, self.view), config.size)
+        return splat(uv, depth, features, config)
+
+    def shown(
+        self, points: torch.Tensor, features: torch.Tensor, rotations: torch.Tensor, config: SplatConfig
+    ) -> torch.Tensor:
+        """The same maps at unit length, as an encoder would give them."""
+        return torch.nn.functional.normalize(self.render(points, features, rotations, config)[0], dim=1)
+
+
+@pytest.fixture(scope="session")
+def toy() -> Toy:
+    return Toy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,62 +20,28 @@ from pasr_perception.coarse import (
 )
 from pasr_perception.config import CoarseConfig
 from pasr_perception.encoders.centring import centred_maps
-from pasr_perception.geometry.placement import ViewSpec, place, project
-from pasr_perception.geometry.viewpoints import random_rotations, roll
-from pasr_perception.render.splat import SplatConfig, splat
-from pasr_perception.templates import Templates, build_templates, score_poses, score_templates
+from pasr_perception.geometry.viewpoints import roll
+from pasr_perception.render.splat import SplatConfig
+from pasr_perception.templates import build_templates, score_poses, score_templates
 from pasr_perception.types import Crop, Detection, Rivals
 
-GRID, DIM, POINTS = 14, 12, 400
+GRID = 14
 NOBODY = Rivals(torch.zeros(3), torch.ones(3))
-VIEW = ViewSpec()
-
-
-def unit(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
-    return torch.nn.functional.normalize(x, dim=dim)
-
-
-def cloud(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = np.random.default_rng(seed)
-    points = rng.normal(size=(POINTS, 3))
-    points = points / np.linalg.norm(points, axis=1, keepdims=True) * [0.3, 0.6, 0.7]
-    generator = torch.Generator().manual_seed(seed)
-    return torch.as_tensor(points, dtype=torch.float32), unit(torch.randn(POINTS, DIM, generator=generator))
-
-
-def rotations(count: int, seed: int = 0) -> torch.Tensor:
-    return torch.as_tensor(random_rotations(count, np.random.default_rng(seed)), dtype=torch.float32)
-
-
-@dataclass(frozen=True)
-class Space:
-    clouds: tuple[torch.Tensor, ...]
-    made: tuple[Templates, ...]
-    turns: tuple[tuple[int, ...], ...]
-    rivals: Rivals
-
-    def features(self, mesh: int) -> torch.Tensor:
-        return self.clouds[mesh]
-
-    def templates(self, mesh: int) -> Templates:
-        return self.made[mesh]
-
-
-def render_map(points, features, rotations, config) -> torch.Tensor:
-    rotated = points @ rotations.transpose(1, 2)
-    uv, depth = project(rotated, place(rotated, VIEW), config.size)
-    return unit(splat(uv, depth, features, config)[0], 1)
 
 
 @pytest.fixture(scope="module")
-def space() -> tuple[Space, torch.Tensor, SplatConfig]:
+def space(toy) -> tuple[Any, torch.Tensor, SplatConfig]:
     """Three upright meshes and the maps [2, 1, D, g, g] of the second one at its poses 5 and 9."""
     config = SplatConfig(GRID, 0.1, 8, 0.2)
-    poses = rotations(30)
-    made = [cloud(seed) for seed in (1, 2, 3)]
-    templates = tuple(build_templates(p, f, poses, VIEW, config) for p, f in made)
-    maps = render_map(*made[1], poses[[5, 9]], config)
-    return Space(tuple(f for _, f in made), templates, ((0,),) * 3, NOBODY), maps[:, None], config
+    poses = toy.rotations(30)
+    made = [toy.cloud(seed) for seed in (1, 2, 3)]
+    templates = tuple(build_templates(p, f, poses, toy.view, config) for p, f in made)
+    maps = toy.shown(*made[1], poses[[5, 9]], config)
+    return (
+        toy.Space(tuple(p for p, _ in made), tuple(f for _, f in made), templates, ((0,),) * 3, NOBODY),
+        maps[:, None],
+        config,
+    )
 
 
 def test_search_finds_the_mesh_and_pose_it_was_shown(space):
@@ -93,14 +59,14 @@ def test_search_finds_the_mesh_and_pose_it_was_shown(space):
 
 
 @pytest.mark.parametrize("quarter", [1, 2, 3])
-def test_a_turned_object_is_found_in_the_crop_turned_back(space, quarter):
+def test_a_turned_object_is_found_in_the_crop_turned_back(toy, space, quarter):
     library, _, config = space
-    points, features = cloud(2)
+    points, features = toy.cloud(2)
     pose = library.made[1].rotation[5]
     shown = quarter_turns(torch.tensor([quarter])) @ pose
-    crop = render_map(points, features, shown, config)  # stands for the image: a turned image is a turned map
+    crop = toy.shown(points, features, shown, config)  # stands for the image: a turned image is a turned map
     maps = torch.stack([torch.rot90(crop, k, (2, 3)) for k in range(4)], 1)
-    assert torch.allclose(maps[:, quarter], render_map(points, features, pose[None], config), atol=1e-4)
+    assert torch.allclose(maps[:, quarter], toy.shown(points, features, pose[None], config), atol=1e-4)
     box = library.made[1].outline[5:6]
     box = box.flip(1) if quarter % 2 else box
     everywhere = dataclasses.replace(library, turns=((0,), (0, 1, 2, 3), (0, 1, 2, 3)))

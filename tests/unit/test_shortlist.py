@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pasr_perception.geometry.placement import ViewSpec, place, project
 from pasr_perception.geometry.viewpoints import random_rotations
 from pasr_perception.render.splat import SplatConfig, splat
 from pasr_perception.shortlist import TEMPLATES_PER_BLOCK, Shortlister, runs
-from pasr_perception.templates import Templates, build_templates
+from pasr_perception.templates import build_templates
 from pasr_perception.types import Rivals
 
 GRID, DIM, POINTS, MESHES = 14, 24, 500, 6
@@ -24,23 +25,8 @@ TURNS: list[tuple[int, ...]] = [(0, 1, 2, 3), (0, 1, 2, 3), (0,), (0,), (0,), (0
 POSES = [30, 30, 30, 30, 20, 20]
 
 
-@dataclasses.dataclass(frozen=True)
-class Space:
-    points: tuple[torch.Tensor, ...]
-    clouds: tuple[torch.Tensor, ...]
-    made: tuple[Templates, ...]
-    turns: tuple[tuple[int, ...], ...]
-    rivals: Rivals
-
-    def features(self, mesh: int) -> torch.Tensor:
-        return self.clouds[mesh]
-
-    def templates(self, mesh: int) -> Templates:
-        return self.made[mesh]
-
-
 @pytest.fixture(scope="module")
-def space() -> Space:
+def space(toy) -> Any:
     """Six ellipsoids whose features vary smoothly over the surface, like real ones."""
     points, clouds, made = [], [], []
     for seed in range(MESHES):
@@ -52,20 +38,20 @@ def space() -> Space:
         clouds.append(torch.nn.functional.normalize(torch.as_tensor(features, dtype=torch.float32), dim=1))
         poses = torch.as_tensor(random_rotations(POSES[seed], rng), dtype=torch.float32)
         made.append(build_templates(points[-1], clouds[-1], poses, VIEW, SPLAT))
-    return Space(
+    return toy.Space(
         tuple(points), tuple(clouds), tuple(made), tuple(TURNS), Rivals(torch.zeros(MESHES), torch.ones(MESHES))
     )
 
 
 @pytest.fixture(scope="module")
-def bank(space: Space) -> Bank:
+def bank(space: Any) -> Bank:
     basis = fit_basis(list(zip(space.made, space.clouds, strict=True)), GRID, BankConfig(7, 16, 64))
     rows = [bank_rows(t, f, GRID, basis) for t, f in zip(space.made, space.clouds, strict=True)]
     parts = (torch.cat([getattr(r, name) for r in rows]) for name in ("code", "step", "aspect"))
     return Bank(basis, *parts, torch.tensor(POSES), torch.zeros(MESHES), torch.ones(MESHES))
 
 
-def shown(space: Space, mesh: int, pose: int, noise: float = 0.3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def shown(space: Any, mesh: int, pose: int, noise: float = 0.3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps [1, 4, D, g, g] of a noisy render of one template, and its box [1, 2]."""
     rotated = space.points[mesh] @ space.made[mesh].rotation[pose : pose + 1].transpose(1, 2)
     uv, depth = project(rotated, place(rotated, VIEW), GRID)
@@ -79,7 +65,7 @@ def lister(bank: Bank, config: CoarseConfig, offset: torch.Tensor | None = None)
     return Shortlister(bank, TURNS, torch.zeros(MESHES) if offset is None else offset, config)
 
 
-def test_the_search_finds_on_it_what_it_finds_without(space: Space, bank: Bank) -> None:
+def test_the_search_finds_on_it_what_it_finds_without(space: Any, bank: Bank) -> None:
     config = CoarseConfig(shortlist_meshes=3, poses_each=4, poses_more=12)
     shortlist = lister(bank, config)
     for i in range(24):
@@ -92,7 +78,7 @@ def test_the_search_finds_on_it_what_it_finds_without(space: Space, bank: Bank) 
         assert found.value[0] == pytest.approx(float(exact.value[0]), abs=1e-5)
 
 
-def test_a_batch_is_its_crops_one_by_one(space: Space, bank: Bank) -> None:
+def test_a_batch_is_its_crops_one_by_one(space: Any, bank: Bank) -> None:
     shortlist = lister(bank, CoarseConfig(shortlist_meshes=2, poses_each=4, poses_more=0))
     maps, box = zip(*(shown(space, mesh, 3) for mesh in (0, 4, 5)), strict=True)
     together = shortlist(torch.cat(maps), torch.cat(box), [None] * 3)
@@ -102,7 +88,7 @@ def test_a_batch_is_its_crops_one_by_one(space: Space, bank: Bank) -> None:
         assert all(torch.equal(a.pose, b.pose) for a, b in zip(alone, together[i], strict=True))
 
 
-def test_everything_can_be_listed(space: Space, bank: Bank) -> None:
+def test_everything_can_be_listed(space: Any, bank: Bank) -> None:
     maps, box = shown(space, 3, 0)
     listed = lister(bank, CoarseConfig(shortlist_meshes=99, poses_each=9999))(maps, box, [None])[0]
     assert sorted(e.mesh for e in listed) == list(range(MESHES))
@@ -112,7 +98,7 @@ def test_everything_can_be_listed(space: Space, bank: Bank) -> None:
         assert len(entry.pose) == len(every)
 
 
-def test_poses_are_shared_out_by_how_far_they_stand_out(space: Space, bank: Bank) -> None:
+def test_poses_are_shared_out_by_how_far_they_stand_out(space: Any, bank: Bank) -> None:
     """Two of each of four meshes, and the twelve best of the others, which are the shown mesh's for the most part."""
     maps, box = shown(space, 0, 7)
     listed = lister(bank, CoarseConfig(shortlist_meshes=4, poses_each=2, poses_more=12))(maps, box, [None])[0]
@@ -124,14 +110,14 @@ def test_poses_are_shared_out_by_how_far_they_stand_out(space: Space, bank: Bank
     assert {e.mesh for e in listed} <= {e.mesh for e in everything}
 
 
-def test_a_restricted_crop_gets_the_poses_of_its_mesh(space: Space, bank: Bank) -> None:
+def test_a_restricted_crop_gets_the_poses_of_its_mesh(space: Any, bank: Bank) -> None:
     maps, box = shown(space, 3, 0)
     config = CoarseConfig(shortlist_meshes=3, poses_each=4, poses_more=12)
     listed = lister(bank, config)(maps, box, [1])[0]
     assert [(e.mesh, len(e.pose)) for e in listed] == [(1, 16)]
 
 
-def test_what_attracts_everything_is_held_back(space: Space, bank: Bank) -> None:
+def test_what_attracts_everything_is_held_back(space: Any, bank: Bank) -> None:
     maps, box = shown(space, 2, 5)
     config = CoarseConfig(shortlist_meshes=1, poses_each=4, poses_more=0)
 
@@ -148,7 +134,7 @@ def test_what_attracts_everything_is_held_back(space: Space, bank: Bank) -> None
     assert chosen(dataclasses.replace(bank, spread=wide)) != 2
 
 
-def test_the_boxs_aspect_counts(space: Space, bank: Bank) -> None:
+def test_the_boxs_aspect_counts(space: Any, bank: Bank) -> None:
     """With nothing but the outline to go by, those poses are listed whose aspects are nearest to the box's."""
     blank = torch.zeros(1, 4, DIM, GRID, GRID)
     box = torch.tensor([[1.3, 1.0]])
