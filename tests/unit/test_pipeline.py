@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,20 @@ def test_lens_distortion_is_taken_out(bench, pipeline: Pipeline) -> None:
     found = middle(bench, "block", best.T_cam_obj)
     assert found[2] == pytest.approx(1.8, rel=0.17)
     np.testing.assert_allclose(found[:2] / found[2], (0.3, 0.18), atol=0.005)  # 1.6 pixels
+
+
+def test_without_an_index_every_mesh_is_searched_and_the_log_says_so(
+    bench, pipeline: Pipeline, library_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(library_path, tmp_path / "lib")
+    (tmp_path / "lib" / "bank.safetensors").unlink()
+    slow = Pipeline(MeshLibrary.open(tmp_path / "lib"), bench.encoder, CONFIG, CPU)
+    assert "has no index: every mesh is searched exhaustively" in caplog.text
+    frame, detection = bench.photograph("can", pose(bench, "can", ANYWHERE[1], 0.6, (0, 0)))
+    maps = slow.encode(crop_detections(frame, [detection], slow.crop_spec)[0])
+    exhaustive, shortlisted = (p.search(maps, torch.ones(1, 2))[0] for p in (slow, pipeline))
+    assert exhaustive.mesh_index[0] == shortlisted.mesh_index[0]
+    assert exhaustive.value[0] >= shortlisted.value[0] - 1e-6
 
 
 def test_open_loads_library_and_encoder_that_belong_together(
