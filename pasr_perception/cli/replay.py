@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +85,26 @@ def _environment() -> Mapping[str, str]:
 def _start(name: str, command: Sequence[str], out: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     log = out / f"{name}.log"
     logger.info("starting the %s (log: %s)", name, log)
-    with log.open("wb") as stream:
+    with log.open("wb") as stream, _interruptible():
         return subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Children begun here can be stopped by SIGINT, even if a shell started this process in the background, ignoring it."""
+    ignored = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    )
+    if not ignored:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _wait_for_player(player: subprocess.Popen[bytes], node: subprocess.Popen[bytes], out: Path) -> None:

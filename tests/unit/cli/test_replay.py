@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_node_and_recorder_are_stopped_when_the_bag_ends(job: Replay, processes)
     assert f"bag play {job.bag} --rate 2.0" in player
     assert "--hold /pasr_node/objects" in player
     assert {p.name for p in job.out.iterdir()} == {"node.log", "player.log", "recorder.log"}
+
+
+def test_they_are_stopped_even_where_a_shell_ignores_interrupts(job: Replay, processes) -> None:
+    processes()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert replay(job) == job.out / "recorded"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
