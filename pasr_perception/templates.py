@@ -88,6 +88,25 @@ def score_templates(maps: torch.Tensor, features: torch.Tensor, templates: Templ
     return torch.stack(scores)
 
 
+def score_many(maps: torch.Tensor, features: torch.Tensor, templates: Templates) -> torch.Tensor:
+    """`score_templates` for more crops than templates are worth keeping as maps for: renders them block by block, [B, P]."""
+    crops = maps.flatten(2).transpose(1, 2).flatten(1)  # [B, g*g*D]
+    cells, scores = maps.shape[-1] * maps.shape[-2], []
+    ends = torch.cat([templates.start[1:], templates.start.new_tensor([len(templates.pair)])]).tolist()
+    for first in range(0, len(ends), POSES_PER_BLOCK):
+        last = min(first + POSES_PER_BLOCK, len(ends))
+        begin, end = int(templates.start[first]), ends[last - 1]
+        length = torch.diff(templates.start[first:last].long(), append=templates.start.new_tensor([end]).long())
+        pose = torch.repeat_interleave(torch.arange(last - first, device=maps.device), length)
+        pair = templates.pair[begin:end].long()
+        index = torch.stack([pose * cells + pair // len(features), pair % len(features)])
+        shape = ((last - first) * cells, len(features))
+        weights = torch.sparse_coo_tensor(index, templates.weight[begin:end], shape, check_invariants=False)
+        rendered = torch.sparse.mm(weights, features).view(last - first, -1)  # [p, g*g*D], over norms and area
+        scores.append(crops @ rendered.T)
+    return torch.cat(scores, 1)
+
+
 def score_poses(
     cells: torch.Tensor, features: torch.Tensor, templates: Templates, turn: torch.Tensor, pose: torch.Tensor
 ) -> torch.Tensor:

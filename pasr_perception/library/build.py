@@ -39,7 +39,7 @@ from pasr_perception.library.store import LibraryError, LibraryHeader, LibraryWr
 from pasr_perception.library.strangers import strangers
 from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.templates import Templates, build_templates, score_templates
+from pasr_perception.templates import Templates, build_templates, score_many
 
 logger = logging.getLogger(__name__)
 
@@ -286,8 +286,8 @@ def _strangers(library: MeshLibrary, encoder: Encoder, config: LibraryConfig) ->
 def best_scores(maps: torch.Tensor, features: torch.Tensor, templates: Templates, turns: Sequence[int]) -> torch.Tensor:
     """Best similarity over poses [B] of one mesh for each query's maps [B, T, D, g, g]."""
     templates = templates.to(maps.device)
-    best = [score_templates(maps[:, turn], features, templates).amax(1) for turn in turns]
-    return torch.stack(best).amax(0)
+    wanted = maps[:, list(turns)]  # [B, t, D, g, g]
+    return score_many(wanted.flatten(0, 1), features, templates).view(len(maps), -1).amax(1)
 
 
 def _pooled(maps: torch.Tensor, views: Sequence[RenderedView]) -> torch.Tensor:

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.templates import POSES_PER_BLOCK, Templates, build_templates, outline_mismatch, score_templates
+from pasr_perception.templates import (
+    POSES_PER_BLOCK,
+    Templates,
+    build_templates,
+    outline_mismatch,
+    score_many,
+    score_templates,
+)
 
 GRID, DIM = 14, 12
 
@@ -29,6 +36,7 @@ def test_equals_render_and_cosine(toy, config):
     templates = build_templates(points, features, poses, toy.view, config)
     expected = rendered_scores(toy, maps, points, features, poses, config)
     assert torch.allclose(score_templates(maps, features, templates), expected, atol=2e-6)
+    assert torch.allclose(score_many(maps, features, templates), expected, atol=2e-6)
 
 
 def test_a_rendered_map_scores_one_at_its_own_pose(toy):
