@@ -30,12 +30,12 @@ class EncoderConfig:
     name: str = "efficientnet-lite0"  # efficientnet-lite0 | dinov2 | dinov3
     weights: str = ""  # dinov2/dinov3: local folder or hub id; empty = the package's own weights where it has them
     device: str = "auto"  # auto | cpu | cuda | cuda:0 ...
-    batch_size: int = 8  # crops per forward pass
+    batch_size: int = 0  # crops per forward pass; 0 = one on a CPU, whose caches hold no more, eight elsewhere
 
     def __post_init__(self) -> None:
         known = ("efficientnet-lite0", "dinov2", "dinov3")
         _require(self.name in known, "encoder.name", f"one of {', '.join(known)}", self.name)
-        _require(self.batch_size >= 1, "encoder.batch_size", "at least 1", self.batch_size)
+        _require(self.batch_size >= 0, "encoder.batch_size", "0 or more", self.batch_size)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,8 @@ class Pipeline:
 
     def encode(self, crops: Sequence[Crop]) -> torch.Tensor:
         """Feature maps [B, T, D, g, g] of crops, each turned anticlockwise by 0..T-1 quarters, on the pipeline's device."""
-        return turn_maps(self.encoder, crops, self.turns, self.config.encoder.batch_size)
+        batch_size = self.config.encoder.batch_size or (1 if self.device.type == "cpu" else 8)
+        return turn_maps(self.encoder, crops, self.turns, batch_size)
 
     def _wanted(self, detections: Sequence[Detection], only: Sequence[str | None] | None) -> dict[int, int | None]:
         if only is None:

@@ -77,7 +77,7 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
 @pytest.mark.parametrize(
     ("cls", "values", "words"),
     [
-        (EncoderConfig, {"batch_size": 0}, r"encoder\.batch_size: expected at least 1, got 0"),
+        (EncoderConfig, {"batch_size": -1}, r"encoder\.batch_size: expected 0 or more, got -1"),
         (CoarseConfig, {"top_k": 0}, r"coarse\.top_k"),
         (CoarseConfig, {"top_k": 3, "per_mesh": 4}, r"coarse\.per_mesh: expected 1\.\.top_k=3, got 4"),
         (CoarseConfig, {"per_mesh": 0}, r"coarse\.per_mesh"),
