@@ -2,8 +2,8 @@
 
 Eq. 8 of a pose is an inner product of the crop's feature map with the template's unit feature map, divided by its area. Both
 are averaged over blocks of cells, and what is left is projected onto the leading principal directions of the library's own
-templates (first over channels, then over the whole pooled map) and quantised to int8. What remains is about 0.1 to 0.25 kB per
-pose: enough to say which meshes and poses are worth an exact look, not to rank them.
+templates (first over channels, then over the whole pooled map) and quantised to int8. What remains is half a kB per pose:
+enough to say which meshes and poses are worth an exact look, not to rank them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from pasr_perception.config import BankConfig
-from pasr_perception.templates import Templates
+from pasr_perception.templates import Templates, log_aspect, pool_templates
 
 SAMPLE_ROWS = 6000  # pooled templates that the directions are fitted on
 SUBSPACE_ROUNDS = 3  # of the randomised decomposition; directions beyond the first dozen need no more
@@ -51,15 +51,14 @@ class Bank:
     spread: torch.Tensor  # [M] float32, its standard deviation
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
-        own = {name: getattr(self, name) for name in ("code", "step", "aspect", "count", "attraction", "spread")}
+        own = {name: tensor for name, tensor in vars(self).items() if name != "basis"}
         basis = {"basis.channels": self.basis.channels, "basis.directions": self.basis.directions}
         return own | basis | {"basis.blocks": torch.tensor(self.basis.blocks)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Bank:
         basis = Basis(tensors["basis.channels"], tensors["basis.directions"], int(tensors["basis.blocks"]))
-        own = {name: tensors[name] for name in ("code", "step", "aspect", "count", "attraction", "spread")}
-        return cls(basis, **own)
+        return cls(basis, **{name: tensors[name] for name in cls.__dataclass_fields__ if name != "basis"})
 
     def to(self, device: torch.device) -> Bank:
         tensors = {name: tensor.to(device) for name, tensor in self.to_tensors().items()}
@@ -75,25 +74,36 @@ class BankRows:
     aspect: torch.Tensor  # [P] float32
 
 
+@dataclass(frozen=True)
+class CompressedCrops:
+    """Crops in some turns, as a bank compares them."""
+
+    code: torch.Tensor  # [B, T, r] int8
+    step: torch.Tensor  # [B, T] float32
+
+    @classmethod
+    def of(cls, maps: torch.Tensor, basis: Basis) -> CompressedCrops:
+        """Compress feature maps [B, T, D, g, g]."""
+        pooled = pool_maps(maps.flatten(0, 1), basis.blocks)
+        return cls(*quantised(basis.project(pooled).unflatten(0, maps.shape[:2])))
+
+    def turned(self, turns: Sequence[int]) -> CompressedCrops:
+        """In these of the turns only."""
+        return CompressedCrops(self.code[:, list(turns)], self.step[:, list(turns)])
+
+    def crops(self, chosen: Sequence[int]) -> CompressedCrops:
+        """These of the crops only."""
+        return CompressedCrops(self.code[list(chosen)], self.step[list(chosen)])
+
+    def similarity(self, code: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """Approximate eq. 8 [B, T, n] with templates of code [n, r] and step [n]."""
+        product = quantised_product(self.code.flatten(0, 1), code).view(*self.step.shape, -1)
+        return (product * self.step[..., None]).mul_(step)
+
+
 def pool_maps(maps: torch.Tensor, blocks: int) -> torch.Tensor:
     """Feature maps [B, D, g, g] averaged over blocks of cells: [B, b*b, D]."""
     return torch.nn.functional.adaptive_avg_pool2d(maps, blocks).flatten(2).transpose(1, 2)
-
-
-def pool_templates(templates: Templates, features: torch.Tensor, grid: int, blocks: int) -> torch.Tensor:
-    """Sums over blocks of a mesh's unit template maps over their areas [P, b*b, C]; features [N, C], any linear image of them.
-
-    With `pool_maps` of a crop, sum_bC (pooled template * pooled crop) is eq. 8 with the crop's features averaged over blocks.
-    """
-    poses, points = len(templates.rotation), len(features)
-    pixel = templates.pair.long() // points
-    side = torch.arange(grid) * blocks // grid
-    block = side[pixel // grid] * blocks + side[pixel % grid]
-    length = torch.diff(templates.start.long(), append=torch.tensor([len(pixel)]))
-    row = torch.repeat_interleave(torch.arange(poses), length) * blocks**2 + block
-    index = torch.stack([row, templates.pair.long() % points])
-    cells = torch.sparse_coo_tensor(index, templates.weight, (poses * blocks**2, points), check_invariants=False)
-    return torch.sparse.mm(cells, features).view(poses, blocks**2, -1)
 
 
 def fit_basis(clouds: Sequence[tuple[Templates, torch.Tensor]], grid: int, config: BankConfig, seed: int = 0) -> Basis:
@@ -117,15 +127,13 @@ def bank_rows(templates: Templates, features: torch.Tensor, grid: int, basis: Ba
     """Compress one mesh's templates; features [N, D]."""
     pooled = pool_templates(templates, features @ basis.channels, grid, basis.blocks)
     projected = pooled.flatten(1) @ basis.directions
-    code, step = quantised(projected)
-    outline = templates.outline.clamp(min=1e-3).log()
-    return BankRows(code, step, outline[:, 0] - outline[:, 1])
+    return BankRows(*quantised(projected), log_aspect(templates.outline))
 
 
 def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows [n, r] as int8 [n, r] and the size of a step of each [n]."""
+    """Rows [..., r] as int8 [..., r] and the size of a step of each [...]."""
     step = rows.abs().amax(-1).clamp(min=1e-12) / INT8_MAX
-    return (rows / step[:, None]).round().to(torch.int8), step
+    return (rows / step[..., None]).round().to(torch.int8), step
 
 
 def quantised_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -17,12 +17,11 @@ from pasr_perception.config import PasrConfig
 from pasr_perception.crop import CropSpec, crop_detections
 from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
-from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.library.index import ARTEFACT
-from pasr_perception.library.resident import ResidentLibrary
+from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
-from pasr_perception.rank import Attraction, Ranked, rank
+from pasr_perception.rank import Ranked, rank
 from pasr_perception.refine import Boxes, Hypotheses, RenderScene, outline_size, refine, splat_margin
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.templates import outline_mismatch
@@ -55,18 +54,14 @@ class Pipeline:
         header = library.header
         self.library, self.encoder, self.config, self.device = library, encoder, config, device
         self.crop_spec = CropSpec(encoder.image_size, header.fill)
-        self._scene = RenderScene(ViewSpec(header.fill, header.distance), header.splat)
+        self._scene = RenderScene(header.view, header.splat)
         unmeasured = [e.id for e in library.entries if e.offset_std == 0]
         if unmeasured:
             raise LibraryError(
                 f"library {library.path}: the score offset of {', '.join(unmeasured[:5])} was never measured (a build that was "
                 "killed?); finish it with `pasr library build --resume` and the same meshes"
             )
-        self._attraction = Attraction(
-            torch.tensor([e.offset_mean for e in library.entries]),
-            torch.tensor([e.offset_std for e in library.entries]),
-            torch.tensor([e.appearance == "known" for e in library.entries]),
-        )
+        self._attraction = attraction(library)
         rivals = self._attraction.rivals(config.rank.known_margin)
         self._space = ResidentLibrary(library, rivals, device, config.coarse.resident_mb * 2**20)
         self._shortlist = self._shortlister() if config.coarse.method == "shortlist" else None

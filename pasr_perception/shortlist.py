@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from pasr_perception.bank import Bank, pool_maps, quantised, quantised_product
+from pasr_perception.bank import Bank, CompressedCrops
 from pasr_perception.coarse import MeshPoses
 from pasr_perception.config import CoarseConfig
 from pasr_perception.rank import MIN_SPREAD
+from pasr_perception.templates import log_aspect
 
 TEMPLATES_PER_BLOCK = 2**17  # bounds memory: a block of scores is this times the crops' turns, 4 bytes each
 
@@ -66,8 +67,8 @@ class Shortlister:
 
     def __call__(self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None]) -> list[list[MeshPoses]]:
         """For every crop the meshes and poses worth an exact look; maps [B, T, D, g, g], box_size [B, 2]."""
-        query = self._queries(maps)
-        aspect = (box_size[:, 0] / box_size[:, 1]).log()
+        query = CompressedCrops.of(maps, self._bank.basis)
+        aspect = log_aspect(box_size)
         wanted = [[] if mesh is None else [mesh] for mesh in only]
         free = [b for b, meshes in enumerate(wanted) if not meshes]
         if free:
@@ -77,28 +78,17 @@ class Shortlister:
                 wanted[b] = meshes
         return [self._poses(query, aspect, b, meshes) for b, meshes in enumerate(wanted)]
 
-    def _queries(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compressed crops: int8 [B, T, r] and step [B, T]."""
-        pooled = pool_maps(maps.flatten(0, 1), self._bank.basis.blocks)
-        code, step = quantised(self._bank.basis.project(pooled))
-        return code.view(*maps.shape[:2], -1), step.view(maps.shape[:2])
-
-    def _values(
-        self, query: tuple[torch.Tensor, torch.Tensor], aspect: torch.Tensor, crops: list[int], run: Run
-    ) -> torch.Tensor:
+    def _values(self, query: CompressedCrops, aspect: torch.Tensor, crops: list[int], run: Run) -> torch.Tensor:
         """Approximate similarity less the outline's mismatch [F, T, rows] of some crops with a run's templates."""
-        code, step = (part[crops][:, list(run.turns)] for part in query)  # [F, T, r], [F, T]
         bank = self._bank
-        product = quantised_product(code.flatten(0, 1), bank.code[run.rows]).view(*step.shape, -1)
-        values = product * step[..., None]
-        values *= bank.step[run.rows]
+        values = query.crops(crops).turned(run.turns).similarity(bank.code[run.rows], bank.step[run.rows])
         if self._config.outline_weight:
             sign = torch.tensor([-1.0 if turn % 2 else 1.0 for turn in run.turns], device=aspect.device)
             turned = aspect[crops, None] * sign  # [F, T]
             values -= (turned[..., None] - bank.aspect[run.rows]).abs_().mul_(self._config.outline_weight)
         return values
 
-    def _best(self, query: tuple[torch.Tensor, torch.Tensor], aspect: torch.Tensor, crops: list[int]) -> torch.Tensor:
+    def _best(self, query: CompressedCrops, aspect: torch.Tensor, crops: list[int]) -> torch.Tensor:
         """Best value of every mesh [F, M]."""
         parts = []
         for run in self._runs:
@@ -106,9 +96,7 @@ class Shortlister:
             parts.append(values.view(*values.shape[:2], -1, run.poses).amax((1, 3)))
         return torch.cat(parts, 1)
 
-    def _poses(
-        self, query: tuple[torch.Tensor, torch.Tensor], aspect: torch.Tensor, crop: int, meshes: list[int]
-    ) -> list[MeshPoses]:
+    def _poses(self, query: CompressedCrops, aspect: torch.Tensor, crop: int, meshes: list[int]) -> list[MeshPoses]:
         """The best poses of each of one crop's meshes, and of all their poses those that stand out most."""
         margins, chosen = [], []
         for mesh in meshes:

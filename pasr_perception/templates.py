@@ -41,6 +41,21 @@ class Templates:
     def to(self, device: torch.device) -> Templates:
         return Templates(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
+    @property
+    def length(self) -> torch.Tensor:
+        """[P] int64, how many pairs each pose has."""
+        return torch.diff(self.start, append=self.start.new_tensor([len(self.pair)])).long()
+
+    def poses(self, first: int, last: int) -> Templates:
+        """Those of the poses first to last - 1, as views."""
+        begin = int(self.start[first])
+        end = int(self.start[last]) if last < len(self.start) else len(self.pair)
+        part = slice(first, last)
+        pairs = slice(begin, end)
+        return Templates(
+            self.rotation[part], self.start[part] - begin, self.pair[pairs], self.weight[pairs], self.outline[part]
+        )
+
 
 def build_templates(
     points: torch.Tensor, features: torch.Tensor, rotation: torch.Tensor, view: ViewSpec, splat: SplatConfig
@@ -91,20 +106,28 @@ def score_templates(maps: torch.Tensor, features: torch.Tensor, templates: Templ
 def score_many(maps: torch.Tensor, features: torch.Tensor, templates: Templates) -> torch.Tensor:
     """`score_templates` for more crops than templates are worth keeping as maps for: renders them block by block, [B, P]."""
     crops = maps.flatten(2).transpose(1, 2).flatten(1)  # [B, g*g*D]
-    cells, scores = maps.shape[-1] * maps.shape[-2], []
-    ends = torch.cat([templates.start[1:], templates.start.new_tensor([len(templates.pair)])]).tolist()
-    for first in range(0, len(ends), POSES_PER_BLOCK):
-        last = min(first + POSES_PER_BLOCK, len(ends))
-        begin, end = int(templates.start[first]), ends[last - 1]
-        length = torch.diff(templates.start[first:last].long(), append=templates.start.new_tensor([end]).long())
-        pose = torch.repeat_interleave(torch.arange(last - first, device=maps.device), length)
-        pair = templates.pair[begin:end].long()
-        index = torch.stack([pose * cells + pair // len(features), pair % len(features)])
-        shape = ((last - first) * cells, len(features))
-        weights = torch.sparse_coo_tensor(index, templates.weight[begin:end], shape, check_invariants=False)
-        rendered = torch.sparse.mm(weights, features).view(last - first, -1)  # [p, g*g*D], over norms and area
-        scores.append(crops @ rendered.T)
+    grid, poses = maps.shape[-1], len(templates.rotation)
+    scores = []
+    for first in range(0, poses, POSES_PER_BLOCK):
+        block = templates.poses(first, min(first + POSES_PER_BLOCK, poses))
+        scores.append(crops @ pool_templates(block, features, grid, grid).flatten(1).T)
     return torch.cat(scores, 1)
+
+
+def pool_templates(templates: Templates, features: torch.Tensor, grid: int, blocks: int) -> torch.Tensor:
+    """Sums over blocks of a mesh's unit template maps over their areas [P, b*b, C]; features [N, C], any linear image of them.
+
+    The inner product with a crop's map averaged over the same blocks is eq. 8 of that averaged map; as many blocks as cells
+    are the maps themselves.
+    """
+    poses, points, device = len(templates.rotation), len(features), features.device
+    pixel = templates.pair.long() // points
+    side = torch.arange(grid, device=device) * blocks // grid
+    block = side[pixel // grid] * blocks + side[pixel % grid]
+    row = torch.repeat_interleave(torch.arange(poses, device=device), templates.length) * blocks**2 + block
+    index = torch.stack([row, templates.pair.long() % points])
+    cells = torch.sparse_coo_tensor(index, templates.weight, (poses * blocks**2, points), check_invariants=False)
+    return torch.sparse.mm(cells, features).view(poses, blocks**2, -1)
 
 
 def score_poses(
@@ -112,9 +135,7 @@ def score_poses(
 ) -> torch.Tensor:
     """Eq. 8 of chosen poses for one crop: cells [T, g*g, D] of its turns, features [N, D], turn and pose [k] -> [k]."""
     grid = cells.shape[1]
-    begin = templates.start[pose].long()
-    ends = torch.cat([templates.start[1:], templates.start.new_tensor([len(templates.pair)])])
-    length = ends[pose] - begin
+    begin, length = templates.start[pose].long(), templates.length[pose]
     which = torch.repeat_interleave(torch.arange(len(pose), device=pose.device), length)  # [E]
     at = torch.arange(len(which), device=pose.device) + (begin - length.cumsum(0) + length)[which]
     pair = templates.pair[at]
@@ -131,8 +152,12 @@ def score_poses(
     return cosine.new_zeros(len(pose)).index_add_(0, shown, cosine)
 
 
+def log_aspect(size: torch.Tensor) -> torch.Tensor:
+    """Natural logarithm of width over height [n] of sizes [n, 2]."""
+    log = size.clamp(min=1e-3).log()
+    return log[:, 0] - log[:, 1]
+
+
 def outline_mismatch(outline: torch.Tensor, box_size: torch.Tensor) -> torch.Tensor:
     """How much each pose's outline [P, 2] differs in aspect from each crop's box [B, 2]: |log ratio| of aspects [B, P]."""
-    aspect = outline.clamp(min=1e-3).log()
-    box = box_size.clamp(min=1e-3).log()
-    return ((box[:, :1] - box[:, 1:]) - (aspect[:, 0] - aspect[:, 1])[None]).abs()
+    return (log_aspect(box_size)[:, None] - log_aspect(outline)).abs()

@@ -10,8 +10,8 @@ from pasr_perception.benchmark.queries import EncodedQueries
 from pasr_perception.benchmark.subjects import MeshModel, SparseExact
 from pasr_perception.coarse import quarter_turns
 from pasr_perception.config import PasrConfig
+from pasr_perception.library.resident import attraction
 from pasr_perception.library.store import MeshLibrary
-from pasr_perception.rank import Attraction
 from pasr_perception.templates import outline_mismatch
 from pasr_perception.types import Candidates
 
@@ -63,16 +63,6 @@ def exhaustive(library: MeshLibrary, queries: EncodedQueries, config: PasrConfig
         highest = torch.maximum(highest, margin)
         similarity.append(scores.similarity)
     return Exhaustive(tuple(c for c in best if c is not None), torch.cat(similarity, 1))
-
-
-def attraction(library: MeshLibrary) -> Attraction:
-    """How the library's meshes answer strangers, from its entries."""
-    entries = library.entries
-    return Attraction(
-        torch.tensor([e.offset_mean for e in entries]),
-        torch.tensor([e.offset_std for e in entries]),
-        torch.tensor([e.appearance == "known" for e in entries]),
-    )
 
 
 def _row(scores: MeshScores, query: int, column: int, mesh: int) -> Candidates:

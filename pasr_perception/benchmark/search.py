@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pasr_perception.bank import Bank, pool_maps, quantised, quantised_product
+from pasr_perception.bank import Bank, CompressedCrops
 from pasr_perception.benchmark.queries import EncodedQueries
 from pasr_perception.coarse import turn_maps
 from pasr_perception.config import BankConfig
@@ -51,11 +51,7 @@ def approximate_scores(bank: Bank, turns: Sequence[Sequence[int]], queries: Enco
 
     `turns` are each mesh's quarter turns of the crop.
     """
-    batch, quarters = queries.maps.shape[:2]
-    pooled = pool_maps(queries.maps.flatten(0, 1), bank.basis.blocks)
-    code, size = quantised(bank.basis.project(pooled))  # [B * 4, r], [B * 4]
-    product = quantised_product(code, bank.code).float() * size[:, None] * bank.step  # [B * 4, rows]
-    by_turn = product.view(batch, quarters, -1)
+    by_turn = CompressedCrops.of(queries.maps, bank.basis).similarity(bank.code, bank.step)  # [B, 4, rows]
     meshes = by_turn.split(bank.count.tolist(), dim=2)
     return torch.cat([part[:, list(t)].flatten(1) for part, t in zip(meshes, turns, strict=True)], 1)
 

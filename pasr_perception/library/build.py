@@ -182,7 +182,7 @@ class MeshBuilder:
     def make(self, source: MeshSource) -> BuiltMesh:
         """Build one mesh. Raises MeshError if the file is of no use."""
         began = time.perf_counter()
-        config, view = self._config, ViewSpec(self._header.fill, self._header.distance)
+        config, view = self._config, self._header.view
         mesh = load_mesh(source.path, source.unit)
         appearance = source.appearance
         if appearance == "auto":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pasr_perception.bank import Bank, BankRows, Basis, bank_rows, fit_basis, pool_maps, quantised, quantised_product
+from pasr_perception.bank import Bank, BankRows, Basis, CompressedCrops, bank_rows, fit_basis
 from pasr_perception.config import BankConfig
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS
 from pasr_perception.library.store import MeshLibrary
@@ -77,14 +77,13 @@ def update_index(
         old = None
     if old is None:
         chosen = np.random.default_rng(seed).permutation(len(entries))[:FITTED_ON]
-        basis, fitted = (
-            fit_basis([_cloud(library, int(i)) for i in chosen], library.header.grid, config, seed),
-            len(entries),
-        )
+        basis = fit_basis([_cloud(library, int(i)) for i in chosen], library.header.grid, config, seed)
+        fitted = len(entries)
     else:
         basis, fitted = old.basis, old.fitted_meshes
     known = {} if old is None else old.meshes
-    queries = _queries(strangers(), basis) if any(e.id not in known for e in entries) else None
+    fresh = any(e.id not in known for e in entries)
+    queries = CompressedCrops.of(strangers().cpu(), basis) if fresh else None
     meshes: list[IndexedMesh] = []
     for i, entry in enumerate(entries):
         if entry.id in known:
@@ -119,16 +118,7 @@ def _cloud(library: MeshLibrary, index: int) -> tuple[Templates, torch.Tensor]:
     return library.templates(index), library.data(index).features.float()
 
 
-def _queries(maps: torch.Tensor, basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
-    code, step = quantised(basis.project(pool_maps(maps.flatten(0, 1).cpu(), basis.blocks)))
-    return code.view(*maps.shape[:2], -1), step.view(maps.shape[:2])
-
-
-def _attraction(
-    queries: tuple[torch.Tensor, torch.Tensor], rows: BankRows, turns: Sequence[int]
-) -> tuple[float, float]:
+def _attraction(queries: CompressedCrops, rows: BankRows, turns: Sequence[int]) -> tuple[float, float]:
     """Mean and standard deviation over crops of the best approximate score over a mesh's poses."""
-    code, step = (part[:, list(turns)].flatten(0, 1) for part in queries)
-    scores = quantised_product(code, rows.code) * step[:, None] * rows.step
-    best = scores.view(len(queries[0]), -1).amax(1)
+    best = queries.turned(turns).similarity(rows.code, rows.step).flatten(1).amax(1)
     return float(best.mean()), float(best.std())

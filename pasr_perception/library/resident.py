@@ -16,9 +16,20 @@ import torch
 
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS
 from pasr_perception.library.store import MeshLibrary
+from pasr_perception.rank import Attraction
 from pasr_perception.refine import Clouds, outer_points
 from pasr_perception.templates import Templates
 from pasr_perception.types import Rivals
+
+
+def attraction(library: MeshLibrary) -> Attraction:
+    """How the library's meshes answer strangers, from its entries."""
+    entries = library.entries
+    return Attraction(
+        torch.tensor([e.offset_mean for e in entries]),
+        torch.tensor([e.offset_std for e in entries]),
+        torch.tensor([e.appearance == "known" for e in entries]),
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pasr_perception.bank import (
     bank_rows,
     fit_basis,
     pool_maps,
-    pool_templates,
     quantised,
     quantised_product,
 )
@@ -19,7 +18,7 @@ from pasr_perception.config import BankConfig
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.viewpoints import random_rotations
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.templates import Templates, build_templates, score_templates
+from pasr_perception.templates import Templates, build_templates, pool_templates, score_templates
 
 GRID, DIM, POINTS, BLOCKS = 12, 16, 500, 4
 SPLAT = SplatConfig(GRID, 0.12, 8, 0.2)
