@@ -4,21 +4,39 @@ Eq. 8 of a pose is an inner product of the crop's feature map with the template'
 are averaged over blocks of cells, and what is left is projected onto the leading principal directions of the library's own
 templates (first over channels, then over the whole pooled map) and quantised to int8. What remains is half a kB per pose:
 enough to say which meshes and poses are worth an exact look, not to rank them.
+
+Not all of it need be looked at. A few of a mesh's templates, spread evenly over its poses, and the first numbers of each, which
+carry most, say roughly how well the mesh fits at all: `LOOKS`, a hierarchy of viewpoints, each level part of the next. The
+first level lies together in the bank, so that looking at every mesh of a large library reads a fortieth of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 
 from pasr_perception.config import BankConfig
+from pasr_perception.geometry.viewpoints import quarter_turn
 from pasr_perception.templates import Templates, log_aspect, pool_templates
 
 SAMPLE_ROWS = 6000  # pooled templates that the directions are fitted on
 SUBSPACE_ROUNDS = 3  # of the randomised decomposition; directions beyond the first dozen need no more
 INT8_MAX = 127.0
+ROWS_WIDENED = 1024  # at a time: 2 MB of floats
+MOVED_AT_A_TIME = 2**26  # bytes of a mapped file that go to another device together
+
+
+class Look(NamedTuple):
+    """One level of the hierarchy."""
+
+    templates: int  # of each mesh
+    numbers: int  # of each template
+
+
+LOOKS = (Look(48, 128), Look(192, 256))  # before that of everything
 
 
 @dataclass(frozen=True)
@@ -39,39 +57,97 @@ class Basis:
 
 
 @dataclass(frozen=True)
+class BankRows:
+    """Compressed templates."""
+
+    code: torch.Tensor  # [P, r] int8
+    step: torch.Tensor  # [P] float32: code * step is the projected template
+    aspect: torch.Tensor  # [P] float32, natural logarithm of the outline's width over its height
+
+    def __getitem__(self, index: torch.Tensor | slice) -> BankRows:
+        """Some of them."""
+        return BankRows(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def first(self, look: Look) -> BankRows:
+        """Those that are looked at, and of each what is looked at."""
+        return BankRows(
+            self.code[: look.templates, : look.numbers], self.step[: look.templates], self.aspect[: look.templates]
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[BankRows]) -> BankRows:
+        """One after the other."""
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+
+@dataclass(frozen=True)
+class BankMesh:
+    """One mesh's part of a bank."""
+
+    rows: BankRows  # so that any number of them from the front cover its poses evenly
+    pose: torch.Tensor  # [P] int32, which template each row is
+    attraction: (
+        torch.Tensor
+    )  # [L] float32, mean best approximate score of crops that show something else, on each level
+    spread: torch.Tensor  # [L] float32, its standard deviation
+
+
+@dataclass(frozen=True)
 class Bank:
     """Compressed templates of M meshes, mesh after mesh, T in all."""
 
     basis: Basis
-    code: torch.Tensor  # [T, r] int8
-    step: torch.Tensor  # [T] float32: code * step is the projected template
-    aspect: torch.Tensor  # [T] float32, natural logarithm of the outline's width over its height
+    rows: BankRows  # of the T templates
+    first: BankRows  # the first level's of every mesh once more, F in all
+    pose: torch.Tensor  # [T] int32, of `BankMesh`
     count: torch.Tensor  # [M] int64, templates of each mesh
-    attraction: torch.Tensor  # [M] float32, mean best approximate score of crops that show something else
-    spread: torch.Tensor  # [M] float32, its standard deviation
-
-    def to_tensors(self) -> dict[str, torch.Tensor]:
-        own = {name: tensor for name, tensor in vars(self).items() if name != "basis"}
-        basis = {"basis.channels": self.basis.channels, "basis.directions": self.basis.directions}
-        return own | basis | {"basis.blocks": torch.tensor(self.basis.blocks)}
+    attraction: torch.Tensor  # [M, L] float32, of `BankMesh`
+    spread: torch.Tensor  # [M, L] float32
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Bank:
+    def of(cls, basis: Basis, meshes: Sequence[BankMesh]) -> Bank:
+        """Put the parts of some meshes together; raises ValueError for none."""
+        if not meshes:
+            raise ValueError("meshes: expected at least one, got none")
+        return cls(
+            basis,
+            BankRows.joined([m.rows for m in meshes]),
+            BankRows.joined([m.rows.first(LOOKS[0]) for m in meshes]),
+            torch.cat([m.pose for m in meshes]),
+            torch.tensor([len(m.pose) for m in meshes]),
+            torch.stack([m.attraction for m in meshes]),
+            torch.stack([m.spread for m in meshes]),
+        )
+
+    def meshes(self) -> list[BankMesh]:
+        """Its parts, as views."""
+        sizes = self.count.tolist()
+        rows = (getattr(self.rows, f.name).split(sizes) for f in fields(BankRows))
+        split = zip(zip(*rows, strict=True), self.pose.split(sizes), self.attraction, self.spread, strict=True)
+        return [BankMesh(BankRows(*r), *rest) for r, *rest in split]
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        parts = {"basis": self.basis, "rows": self.rows, "first": self.first}
+        own = {name: value for name, value in vars(self).items() if name not in parts}
+        nested = {f"{name}.{field}": value for name, part in parts.items() for field, value in vars(part).items()}
+        return own | nested | {"basis.blocks": torch.tensor(self.basis.blocks)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Bank:
+        def part(name: str) -> dict[str, torch.Tensor]:
+            return {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+
         basis = Basis(tensors["basis.channels"], tensors["basis.directions"], int(tensors["basis.blocks"]))
-        return cls(basis, **{name: tensors[name] for name in cls.__dataclass_fields__ if name != "basis"})
+        own = (tensors[name] for name in ("pose", "count", "attraction", "spread"))
+        return cls(basis, BankRows(**part("rows")), BankRows(**part("first")), *own)
 
     def to(self, device: torch.device) -> Bank:
-        tensors = {name: tensor.to(device) for name, tensor in self.to_tensors().items()}
-        return Bank.from_tensors(tensors)
+        return Bank.from_tensors({name: moved(tensor, device) for name, tensor in self.to_tensors().items()})
 
-
-@dataclass(frozen=True)
-class BankRows:
-    """One mesh's part of a bank."""
-
-    code: torch.Tensor  # [P, r] int8
-    step: torch.Tensor  # [P] float32
-    aspect: torch.Tensor  # [P] float32
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory: `bank_bytes` of its sizes."""
+        return sum(t.nbytes for t in self.to_tensors().values())
 
 
 @dataclass(frozen=True)
@@ -96,9 +172,38 @@ class CompressedCrops:
         return CompressedCrops(self.code[list(chosen)], self.step[list(chosen)])
 
     def similarity(self, code: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        """Approximate eq. 8 [B, T, n] with templates of code [n, r] and step [n]."""
-        product = quantised_product(self.code.flatten(0, 1), code).view(*self.step.shape, -1)
+        """Approximate eq. 8 [B, T, n] with templates of code [n, r] (or the first numbers of it) and step [n]."""
+        mine = self.code[..., : code.shape[1]].flatten(0, 1)
+        product = quantised_product(mine, code).view(*self.step.shape, -1)
         return (product * self.step[..., None]).mul_(step)
+
+
+def cover_order(rotation: torch.Tensor, turns: Sequence[int]) -> torch.Tensor:
+    """Indices [P] int32 of rotations [P, 3, 3], each as far as possible from all before it: any prefix covers the poses evenly.
+
+    A template stands for its pose in all quarter `turns` of the crop. Beyond the last of `LOOKS` the order is that of the poses.
+    """
+    by_turn = torch.stack([torch.as_tensor(quarter_turn(turn)).to(rotation) for turn in turns])
+    turned, flat = (by_turn[:, None] @ rotation).flatten(2), rotation.flatten(1)  # [T, P, 9], [P, 9]
+    nearest = flat.new_full((len(flat),), -torch.inf)  # trace of the way to the nearest chosen one: 3 is no way at all
+    left = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
+    chosen: list[int] = []
+    for _ in range(min(LOOKS[-1].templates, len(flat))):
+        chosen.append(int(nearest.masked_fill(~left, torch.inf).argmin()))
+        left[chosen[-1]] = False
+        nearest = torch.maximum(nearest, (turned[:, chosen[-1]] @ flat.T).amax(0))
+    return torch.cat([torch.tensor(chosen), left.nonzero()[:, 0].cpu()]).int()
+
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on a device, copied a piece at a time: a mapped file need not fit into the host's memory for it."""
+    if tensor.device == device or tensor.nbytes <= MOVED_AT_A_TIME or not tensor.ndim:
+        return tensor.to(device)
+    there = torch.empty_like(tensor, device=device)
+    rows = max(MOVED_AT_A_TIME // (tensor.nbytes // len(tensor)), 1)
+    for begin in range(0, len(tensor), rows):
+        there[begin : begin + rows] = tensor[begin : begin + rows].to(device)
+    return there
 
 
 def pool_maps(maps: torch.Tensor, blocks: int) -> torch.Tensor:
@@ -137,9 +242,15 @@ def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def quantised_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Integer inner products [a, b] of int8 rows [a, r] and [b, r]."""
+    """Inner products [a, b] of int8 rows [a, r] and [b, r], exact for r up to 1040.
+
+    Processors without AVX-512 have no fast instructions for int8: floats take half the time there.
+    """
     if left.is_cuda:  # CUDA's kernel wants more than 16 rows, and multiples of 8
         padded = torch.nn.functional.pad(left, (0, -left.shape[1] % 8, 0, max(24 - len(left), -len(left) % 8)))
         other = torch.nn.functional.pad(right, (0, -right.shape[1] % 8, 0, -len(right) % 8))
         return torch._int_mm(padded, other.T)[: len(left), : len(right)]
-    return torch._int_mm(left, right.T)
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return torch._int_mm(left, right.T)
+    wide = left.float()
+    return torch.cat([wide @ rows.float().T for rows in right.split(ROWS_WIDENED)], 1)

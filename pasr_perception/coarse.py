@@ -18,10 +18,11 @@ from pasr_perception.config import CoarseConfig
 from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
-from pasr_perception.templates import Templates, outline_mismatch, score_poses, score_templates
+from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates
 from pasr_perception.types import Candidates, Crop, Rivals
 
 WHOLE_MESH_FROM = 64  # poses of one turn from which scoring all of the mesh's poses costs less than scoring these
+QUARTERS = torch.as_tensor(np.stack([quarter_turn(i) for i in range(4)]), dtype=torch.float32)  # [4, 3, 3] clockwise
 DISTINCT_ANGLE = math.radians(30)  # candidates of one mesh closer than this would refine to the same pose
 
 
@@ -30,8 +31,8 @@ class MeshPoses:
     """Poses of one mesh that one crop is to be compared with."""
 
     mesh: int
-    turn: torch.Tensor  # [k] int64, quarter turns of the crop
-    pose: torch.Tensor  # [k] int64, index into the mesh's templates
+    turn: np.ndarray  # [k] int64, quarter turns of the crop
+    pose: np.ndarray  # [k] int64, index into the mesh's templates
 
 
 class SearchSpace(Protocol):
@@ -45,10 +46,7 @@ class SearchSpace(Protocol):
     def rivals(self) -> Rivals:
         """What each mesh's value has to stand out from before meshes compete."""
 
-    def features(self, mesh: int) -> torch.Tensor:
-        """[N, D] float32."""
-
-    def templates(self, mesh: int) -> Templates: ...
+    def sparse(self, mesh: int) -> SparseCloud: ...
 
 
 Shortlist = Callable[[torch.Tensor, torch.Tensor, Sequence[int | None]], list[list[MeshPoses]]]
@@ -84,24 +82,21 @@ def coarse_search(
     only = only if only is not None else [None] * len(maps)
     listed = _everything(space, only) if shortlist is None else shortlist(maps, box_size, only)
     cells = maps.flatten(3).transpose(2, 3).contiguous()  # [B, T, g*g, D]
-    found: list[list[Candidates]] = [[] for _ in maps]
+    aspect = log_aspect(box_size)
+    found: list[list[Scored]] = [[] for _ in maps]
     for crops in _by_mesh(listed):
         for b, poses in crops:
-            count = config.per_mesh if only[b] is None else config.top_k
-            features, templates = space.features(poses.mesh), space.templates(poses.mesh)
-            score = exact_scores(maps[b], cells[b], features, templates, poses)
-            found[b].append(_best_of_mesh(score, box_size[b], templates, poses, config.outline_weight, count))
-    return [_best(candidates, space.rivals, config.top_k) for candidates in found]
+            found[b].append(_scored(maps[b], cells[b], aspect[b], space.sparse(poses.mesh), poses, config))
+    each = [config.per_mesh if mesh is None else config.top_k for mesh in only]
+    return [_best(scored, space.rivals, config.top_k, n) for scored, n in zip(found, each, strict=True)]
 
 
 def _everything(space: SearchSpace, only: Sequence[int | None]) -> list[list[MeshPoses]]:
     """Every pose of every mesh that each crop may be."""
     every = []
     for mesh, turns in enumerate(space.turns):
-        poses = len(space.templates(mesh).rotation)
-        turn = torch.tensor(turns, device=space.templates(mesh).rotation.device)
-        pose = torch.arange(poses, device=turn.device)
-        every.append(MeshPoses(mesh, turn.repeat_interleave(poses), pose.repeat(len(turns))))
+        poses = len(space.sparse(mesh).templates.rotation)
+        every.append(MeshPoses(mesh, np.repeat(turns, poses), np.tile(np.arange(poses), len(turns))))
     return [every if mesh is None else [every[mesh]] for mesh in only]
 
 
@@ -114,65 +109,81 @@ def _by_mesh(listed: Sequence[Sequence[MeshPoses]]) -> list[list[tuple[int, Mesh
     return [found[mesh] for mesh in sorted(found)]
 
 
-def _best_of_mesh(
-    score: torch.Tensor,
-    box_size: torch.Tensor,
-    templates: Templates,
+@dataclass(frozen=True)
+class Scored:
+    """Some poses of one mesh, compared with one crop."""
+
+    poses: MeshPoses
+    rotation: torch.Tensor  # [k, 3, 3] of the templates
+    similarity: torch.Tensor  # [k] eq. 8
+    value: torch.Tensor  # [k] less the outline's mismatch with the box
+
+
+def _scored(
+    maps: torch.Tensor,
+    cells: torch.Tensor,
+    aspect: torch.Tensor,
+    cloud: SparseCloud,
     poses: MeshPoses,
-    outline_weight: float,
-    count: int,
-) -> Candidates:
-    """The best `count` distinct poses among those listed of one mesh, for one crop's score [k] of them."""
-    boxes = torch.stack([box_size, box_size.flip(0)])  # [2, 2]
-    mismatch = outline_mismatch(templates.outline, boxes)[poses.turn % 2, poses.pose]  # [k]
-    value = score - outline_weight * mismatch
-    rotation = quarter_turns(poses.turn) @ templates.rotation[poses.pose]
-    chosen = distinct_best(value, rotation, count)
-    index = torch.full((len(chosen),), poses.mesh, dtype=torch.long)
-    return Candidates(index, rotation[chosen], poses.turn[chosen], score[chosen], value[chosen])
+    config: CoarseConfig,
+) -> Scored:
+    """Compare the listed poses with one crop whose box has this log aspect []."""
+    turn, pose = torch.from_numpy(poses.turn).to(maps.device), torch.from_numpy(poses.pose).to(maps.device)
+    similarity = exact_scores(maps, cells, cloud, poses)
+    outline = log_aspect(cloud.templates.outline[pose])
+    mismatch = (torch.where(turn % 2 == 1, -aspect, aspect) - outline).abs()
+    value = similarity - config.outline_weight * mismatch
+    return Scored(poses, cloud.templates.rotation[pose], similarity, value)
 
 
-def exact_scores(
-    maps: torch.Tensor, cells: torch.Tensor, features: torch.Tensor, templates: Templates, poses: MeshPoses
-) -> torch.Tensor:
+def exact_scores(maps: torch.Tensor, cells: torch.Tensor, cloud: SparseCloud, poses: MeshPoses) -> torch.Tensor:
     """Eq. 8 [k] of the listed poses for one crop, by the cheaper of two equal ways.
 
     maps [T, D, g, g] of the crop's turns, and the same as cells [T, g*g, D].
     """
-    turns = poses.turn.unique().tolist()
+    turns = np.unique(poses.turn).tolist()
     if len(poses.pose) < WHOLE_MESH_FROM * len(turns):
-        return score_poses(cells, features, templates, poses.turn, poses.pose)
+        return score_poses(cells, cloud, poses.turn.tolist(), poses.pose.tolist())
     score = maps.new_empty(len(poses.pose))
     for turn in turns:
-        mine = poses.turn == turn
-        score[mine] = score_templates(maps[turn : turn + 1], features, templates)[0, poses.pose[mine]]
+        mine = torch.from_numpy(np.flatnonzero(poses.turn == turn)).to(maps.device)
+        pose = torch.from_numpy(poses.pose[poses.turn == turn]).to(maps.device)
+        score[mine] = score_templates(maps[turn : turn + 1], cloud.features, cloud.templates)[0, pose]
     return score
 
 
-def distinct_best(value: torch.Tensor, rotation: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices of up to `count` poses, best value [P] first, no two of rotation [P, 3, 3] nearer than `DISTINCT_ANGLE`."""
-    left = value.clone()
+def _best(scored: Sequence[Scored], rivals: Rivals, count: int, per_mesh: int) -> Candidates:
+    """Those poses of one crop that stand out most, of each mesh up to `per_mesh` distinct ones."""
+    mesh_index = torch.cat([torch.full((len(s.poses.pose),), s.poses.mesh) for s in scored])
+    turn = torch.cat([torch.from_numpy(s.poses.turn) for s in scored])
+    rotation, similarity, value = (
+        torch.cat([getattr(s, name) for s in scored]) for name in ("rotation", "similarity", "value")
+    )
+    rotation, turn = quarter_turns(turn).to(rotation.device) @ rotation, turn.to(rotation.device)
+    margin = rivals.margin(value.cpu(), mesh_index).numpy()
+    chosen = torch.from_numpy(distinct_best(margin, mesh_index.numpy(), rotation.cpu().numpy(), count, per_mesh))
+    there = chosen.to(value.device)
+    return Candidates(mesh_index[chosen], rotation[there], turn[there], similarity[there], value[there])
+
+
+def distinct_best(margin: np.ndarray, mesh: np.ndarray, rotation: np.ndarray, count: int, per_mesh: int) -> np.ndarray:
+    """Indices of up to `count` poses, best margin [K] first, up to `per_mesh` of each mesh [K].
+
+    No two of a mesh have rotations [K, 3, 3] nearer than `DISTINCT_ANGLE`.
+    """
     chosen: list[int] = []
-    for _ in range(count):
-        best = int(left.argmax())
-        if left[best] == -torch.inf:
-            break
-        chosen.append(best)
-        cosine = ((rotation * rotation[best]).sum((1, 2)) - 1) / 2
-        left[cosine > math.cos(DISTINCT_ANGLE)] = -torch.inf
-    return torch.tensor(chosen, device=value.device)
+    of_mesh: dict[int, list[int]] = {}
+    for i in np.argsort(-margin, kind="stable").tolist():
+        mine = of_mesh.setdefault(int(mesh[i]), [])
+        if len(mine) == per_mesh or len(chosen) == count:
+            continue
+        cosine = (np.einsum("kij,ij->k", rotation[mine], rotation[i]) - 1) / 2
+        if (cosine <= math.cos(DISTINCT_ANGLE)).all():
+            mine.append(i)
+            chosen.append(i)
+    return np.array(chosen, dtype=np.int64)
 
 
 def quarter_turns(turn: torch.Tensor) -> torch.Tensor:
     """Rotations [k, 3, 3] about the optical axis by `turn` [k] clockwise quarter turns (negative: anticlockwise)."""
-    table = torch.as_tensor(np.stack([quarter_turn(i) for i in range(4)]), dtype=torch.float32, device=turn.device)
-    return table[turn % 4]
-
-
-def _best(candidates: list[Candidates], rivals: Rivals, count: int) -> Candidates:
-    mesh_index = torch.cat([c.mesh_index for c in candidates])
-    rotation, turn, similarity, value = (
-        torch.cat([getattr(c, name) for c in candidates]) for name in ("rotation", "turn", "similarity", "value")
-    )
-    order = rivals.margin(value.cpu(), mesh_index).argsort(descending=True, stable=True)[:count]
-    return Candidates(mesh_index[order], rotation[order], turn[order], similarity[order], value[order])
+    return QUARTERS.to(turn.device)[turn % 4]

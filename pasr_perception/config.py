@@ -43,7 +43,9 @@ class CoarseConfig:
     """Search over meshes x poses by PASR eq. 8: approximately over the whole library, then exactly over a shortlist."""
 
     method: str = "shortlist"  # shortlist | exhaustive: every pose of every mesh exactly
-    shortlist_meshes: int = 32  # meshes that may be looked at exactly
+    first_meshes: int = 512  # meshes that remain after a look at 48 templates of each
+    second_meshes: int = 128  # of these, after a look at 192
+    shortlist_meshes: int = 32  # of these, after a look at all: meshes that may be looked at exactly
     poses_each: int = 8  # poses of each of them that are
     poses_more: int = 128  # poses that are besides, of all of them together
     top_k: int = 10  # candidates kept over all meshes
@@ -56,6 +58,9 @@ class CoarseConfig:
         _require(self.method in known, "coarse.method", f"one of {', '.join(known)}", self.method)
         for name in ("shortlist_meshes", "poses_each", "top_k", "resident_mb"):
             _require(getattr(self, name) >= 1, f"coarse.{name}", "at least 1", getattr(self, name))
+        narrowing = f"{self.shortlist_meshes} (shortlist_meshes)..{self.first_meshes} (first_meshes)"
+        fits = self.shortlist_meshes <= self.second_meshes <= self.first_meshes
+        _require(fits, "coarse.second_meshes", narrowing, self.second_meshes)
         _require(self.poses_more >= 0, "coarse.poses_more", "0 or more", self.poses_more)
         _require(1 <= self.per_mesh <= self.top_k, "coarse.per_mesh", f"1..top_k={self.top_k}", self.per_mesh)
         _require(self.outline_weight >= 0, "coarse.outline_weight", "0 or more", self.outline_weight)

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pasr_perception.bank import Bank
 from pasr_perception.coarse import coarse_search, quarter_turns, turn_maps
 from pasr_perception.config import PasrConfig
 from pasr_perception.crop import CropSpec, crop_detections
 from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
-from pasr_perception.library.index import ARTEFACT
+from pasr_perception.library.index import read_bank
 from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
@@ -77,16 +76,16 @@ class Pipeline:
         return cls(library, encoder, config, device)
 
     def _shortlister(self) -> Shortlister | None:
-        tensors = self.library.artefact(ARTEFACT)
-        if tensors is None:
+        bank = read_bank(self.library)
+        if bank is None:
             logger.warning(
-                "library %s has no index: every mesh is searched exhaustively, which is slow; "
+                "library %s has no index that this version reads: every mesh is searched exhaustively, which is slow; "
                 "make it with `pasr library build --resume` and the same meshes",
                 self.library.path,
             )
             return None
         margin = self._space.rivals.offset - self._attraction.mean
-        return Shortlister(Bank.from_tensors(tensors).to(self.device), self._space.turns, margin, self.config.coarse)
+        return Shortlister(bank.to(self.device), self._space.turns, margin, self.config.coarse)
 
     def detect(
         self, frame: Frame, detections: Sequence[Detection], only: Sequence[str | None] | None = None

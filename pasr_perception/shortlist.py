@@ -1,8 +1,9 @@
 """Shortlist: the few meshes, and the few poses of each, that the coarse search looks at exactly (DESIGN 4.1).
 
-One product of the crops' compressed maps with the bank scores every template of the library approximately. Per mesh only the best
-score counts; the meshes that stand out most from how they answer strangers go on, each with a few of its poses, and besides
-those of all their poses that stand out most: compression costs some meshes more than others, so none may be crowded out.
+From coarse to fine over the bank (`bank.py`). Every mesh is judged by a few of its templates that cover its poses evenly; the
+meshes that stand out most from how they answer strangers are judged by more of them, and what remains by all: `LOOKS`. Each
+level has its own measure of what standing out is. The last meshes go on, each with a few of its poses, and besides those of
+all their poses that stand out most: compression costs some meshes more than others, so none may be crowded out.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from pasr_perception.bank import Bank, CompressedCrops
+from pasr_perception.bank import LOOKS, Bank, BankRows, CompressedCrops, Look
 from pasr_perception.coarse import MeshPoses
 from pasr_perception.config import CoarseConfig
 from pasr_perception.rank import MIN_SPREAD
@@ -23,31 +25,40 @@ TEMPLATES_PER_BLOCK = 2**17  # bounds memory: a block of scores is this times th
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring meshes of a bank with the same number of templates and the same turns."""
+    """Neighbouring meshes with the same number of rows and the same turns."""
 
-    meshes: slice
-    rows: slice  # of the bank's templates
-    poses: int
+    rows: slice  # of all meshes' rows
+    poses: int  # rows of each
     turns: tuple[int, ...]
 
 
-def runs(count: torch.Tensor, turns: Sequence[tuple[int, ...]]) -> list[Run]:
-    """Cut a bank into runs of at most `TEMPLATES_PER_BLOCK` templates."""
-    counts = count.tolist()
+def runs(count: Sequence[int], turns: Sequence[tuple[int, ...]]) -> list[Run]:
+    """Cut meshes of so many rows into runs of at most `TEMPLATES_PER_BLOCK` rows."""
     found: list[Run] = []
     first = row = 0
-    while first < len(counts):
-        poses, last = counts[first], first
+    while first < len(count):
+        poses, last = count[first], first
         while (
-            last < len(counts)
-            and (counts[last], turns[last]) == (poses, turns[first])
+            last < len(count)
+            and (count[last], turns[last]) == (poses, turns[first])
             and (last == first or (last - first + 1) * poses <= TEMPLATES_PER_BLOCK)
         ):
             last += 1
         rows = slice(row, row + poses * (last - first))
-        found.append(Run(slice(first, last), rows, poses, turns[first]))
+        found.append(Run(rows, poses, turns[first]))
         first, row = last, rows.stop
     return found
+
+
+@dataclass(frozen=True)
+class Query:
+    """Compressed crops and their boxes."""
+
+    crops: CompressedCrops
+    aspect: torch.Tensor  # [B] of the boxes, natural logarithm
+
+    def one(self, crop: int) -> Query:
+        return Query(self.crops.crops([crop]), self.aspect[crop : crop + 1])
 
 
 class Shortlister:
@@ -57,62 +68,89 @@ class Shortlister:
         self, bank: Bank, turns: Sequence[tuple[int, ...]], margin: torch.Tensor, config: CoarseConfig
     ) -> None:
         """`margin` [M] is what a mesh's approximate score has to beat besides its attraction."""
-        self._bank, self._config = bank, config
-        self._runs = runs(bank.count, turns)
-        self._turns = tuple(turns)
-        self._count = bank.count.tolist()
+        self._bank, self._config, self._turns = bank, config, tuple(turns)
+        self._count, self._pose = bank.count.tolist(), bank.pose.cpu().numpy()
         self._start = (bank.count.cumsum(0) - bank.count).tolist()
-        self._offset = (bank.attraction.cpu() + margin.cpu()).to(bank.attraction)
+        self._offset = bank.attraction + margin.to(bank.attraction)[:, None]  # [M, L]
         self._spread = bank.spread.clamp(min=MIN_SPREAD)
 
     def __call__(self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None]) -> list[list[MeshPoses]]:
         """For every crop the meshes and poses worth an exact look; maps [B, T, D, g, g], box_size [B, 2]."""
-        query = CompressedCrops.of(maps, self._bank.basis)
-        aspect = log_aspect(box_size)
-        wanted = [[] if mesh is None else [mesh] for mesh in only]
-        free = [b for b, meshes in enumerate(wanted) if not meshes]
-        if free:
-            margin = (self._best(query, aspect, free) - self._offset) / self._spread  # [F, M]
-            kept = margin.topk(min(self._config.shortlist_meshes, margin.shape[1]), dim=1).indices
-            for b, meshes in zip(free, kept.tolist(), strict=True):
-                wanted[b] = meshes
-        return [self._poses(query, aspect, b, meshes) for b, meshes in enumerate(wanted)]
+        query = Query(CompressedCrops.of(maps, self._bank.basis), log_aspect(box_size))
+        free = [b for b, mesh in enumerate(only) if mesh is None]
+        wanted = {b: [mesh] for b, mesh in enumerate(only) if mesh is not None}
+        wanted |= dict(zip(free, self._survivors(query, free), strict=True))
+        return [self._poses(query.one(b), wanted[b]) for b in range(len(only))]
 
-    def _values(self, query: CompressedCrops, aspect: torch.Tensor, crops: list[int], run: Run) -> torch.Tensor:
-        """Approximate similarity less the outline's mismatch [F, T, rows] of some crops with a run's templates."""
-        bank = self._bank
-        values = query.crops(crops).turned(run.turns).similarity(bank.code[run.rows], bank.step[run.rows])
-        if self._config.outline_weight:
-            sign = torch.tensor([-1.0 if turn % 2 else 1.0 for turn in run.turns], device=aspect.device)
-            turned = aspect[crops, None] * sign  # [F, T]
-            values -= (turned[..., None] - bank.aspect[run.rows]).abs_().mul_(self._config.outline_weight)
-        return values
+    def _survivors(self, query: Query, crops: Sequence[int]) -> list[list[int]]:
+        """The meshes that the levels before the last leave of each of some crops."""
+        meshes, config = len(self._count), self._config
+        left = [list(range(meshes)) for _ in crops]
+        if crops and meshes > config.first_meshes:
+            count = [min(LOOKS[0].templates, n) for n in self._count]
+            best = self._best(Query(query.crops.crops(crops), query.aspect[list(crops)]), self._bank.first, count)
+            stand_out = self._margin(best, 0, slice(None)).topk(config.first_meshes, dim=1).indices
+            left = stand_out.sort(dim=1).values.tolist()  # neighbours in the file are read together
+        for i, (b, kept) in enumerate(zip(crops, left, strict=True)):
+            if len(kept) > config.second_meshes:
+                best = self._values(query.one(b), kept, LOOKS[1]).amax(1)
+                chosen = self._margin(best, 1, kept).topk(config.second_meshes).indices.tolist()
+                left[i] = sorted(kept[k] for k in chosen)
+        return left
 
-    def _best(self, query: CompressedCrops, aspect: torch.Tensor, crops: list[int]) -> torch.Tensor:
-        """Best value of every mesh [F, M]."""
+    def _margin(self, value: torch.Tensor, level: int, meshes: Sequence[int] | slice) -> torch.Tensor:
+        """How many spreads of a level values [..., S] of meshes [S] lie above what strangers reach."""
+        return (value - self._offset[meshes, level]) / self._spread[meshes, level]
+
+    def _best(self, query: Query, rows: BankRows, count: Sequence[int]) -> torch.Tensor:
+        """Best value [B, M] of every mesh over rows of which it has `count` [M]."""
         parts = []
-        for run in self._runs:
-            values = self._values(query, aspect, crops, run)
-            parts.append(values.view(*values.shape[:2], -1, run.poses).amax((1, 3)))
+        for run in runs(count, self._turns):
+            values = self._compared(query, rows[run.rows], run.turns)  # [B, T, n]
+            parts.append(values.unflatten(2, (-1, run.poses)).amax((1, 3)))
         return torch.cat(parts, 1)
 
-    def _poses(self, query: CompressedCrops, aspect: torch.Tensor, crop: int, meshes: list[int]) -> list[MeshPoses]:
-        """The best poses of each of one crop's meshes, and of all their poses those that stand out most."""
-        margins, chosen = [], []
-        for mesh in meshes:
-            poses, start = self._count[mesh], self._start[mesh]
-            run = Run(slice(mesh, mesh + 1), slice(start, start + poses), poses, self._turns[mesh])
-            values = self._values(query, aspect, [crop], run)[0].flatten()  # [T * P]
-            margins.append((values - self._offset[mesh]) / self._spread[mesh])
-            mine = torch.zeros_like(values, dtype=torch.bool)
-            mine[values.topk(min(self._config.poses_each, len(values))).indices] = True
-            chosen.append(mine)
-        of_all = torch.cat(chosen)
-        left = torch.cat(margins).masked_fill(of_all, -torch.inf)
-        of_all[left.topk(min(self._config.poses_more, len(left))).indices] = True
+    def _values(self, query: Query, meshes: Sequence[int], look: Look) -> torch.Tensor:
+        """Values [S, W] of some meshes for one crop, turn by turn of the templates that are looked at; beyond them -inf."""
+        width = max(min(look.templates, self._count[m]) * len(self._turns[m]) for m in meshes)
+        table = query.aspect.new_full((len(meshes), width), -torch.inf)
+        by_kind: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for at, mesh in enumerate(meshes):
+            by_kind.setdefault((self._count[mesh], self._turns[mesh]), []).append(at)
+        for (count, turns), places in by_kind.items():
+            n = min(look.templates, count)
+            mine = [self._bank.rows[self._start[m] : self._start[m] + n] for m in (meshes[k] for k in places)]
+            rows = BankRows.joined([part.first(look) for part in mine])
+            values = self._compared(query, rows, turns)[0].unflatten(1, (-1, n))  # [T, S, n]
+            table[torch.tensor(places, device=table.device), : n * len(turns)] = values.transpose(0, 1).flatten(1)
+        return table
+
+    def _compared(self, query: Query, rows: BankRows, turns: tuple[int, ...]) -> torch.Tensor:
+        """Approximate similarity less the outline's mismatch [B, T, n] of crops in some turns with rows."""
+        values = query.crops.turned(turns).similarity(rows.code, rows.step)
+        if self._config.outline_weight:
+            sign = torch.tensor([-1.0 if turn % 2 else 1.0 for turn in turns], device=values.device)
+            turned = query.aspect[:, None] * sign  # [B, T]
+            values -= (turned[..., None] - rows.aspect).abs_().mul_(self._config.outline_weight)
+        return values
+
+    def _poses(self, query: Query, meshes: list[int]) -> list[MeshPoses]:
+        """The last meshes of one crop, the best poses of each, and of all their poses those that stand out most."""
+        config = self._config
+        values = self._values(query, meshes, Look(max(self._count), self._bank.basis.rank))  # [S, W]
+        margin = self._margin(values.T, -1, meshes).T
+        kept = margin.amax(1).topk(min(config.shortlist_meshes, len(meshes))).indices.sort().values
+        values, margin = values[kept], margin[kept]
+        chosen = torch.zeros_like(values, dtype=torch.bool)
+        chosen.scatter_(1, values.topk(min(config.poses_each, values.shape[1]), dim=1).indices, True)
+        more = margin.masked_fill(chosen, -torch.inf).flatten()
+        chosen.view(-1)[more.topk(min(config.poses_more, len(more))).indices] = True
+        chosen &= values > -torch.inf
+        place, column = (found.numpy() for found in chosen.cpu().nonzero(as_tuple=True))
+        ends = np.searchsorted(place, np.arange(len(kept) + 1))
         listed = []
-        for mesh, mine in zip(meshes, of_all.split([len(m) for m in margins]), strict=True):
-            index = mine.nonzero()[:, 0]
-            turn = torch.tensor(self._turns[mesh], device=index.device)[index // self._count[mesh]]
-            listed.append(MeshPoses(mesh, turn, index % self._count[mesh]))
+        for at, begin, end in zip(kept.tolist(), ends[:-1], ends[1:], strict=True):
+            mesh = meshes[at]
+            turn, row = np.divmod(column[begin:end], self._count[mesh])
+            listed.append(MeshPoses(mesh, np.array(self._turns[mesh])[turn], self._pose[self._start[mesh] + row]))
         return listed

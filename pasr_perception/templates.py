@@ -11,14 +11,27 @@ M, which gives their feature maps, and an inner product with F (`score_poses`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 
 from pasr_perception.geometry.placement import ViewSpec, place, project
 from pasr_perception.render.splat import MIN_WEIGHT_SUM, SplatConfig, composite, rasterise
 
 POSES_PER_BLOCK = 64  # bounds memory while templates are built
+
+
+@dataclass(frozen=True)
+class PixelRuns:
+    """Where a mesh's pairs go from one covered pixel to the next: its poses' pixels, R in all."""
+
+    cell: torch.Tensor  # [R] int64, row * g + column
+    start: torch.Tensor  # [R] int32, the first pair of each
+    begin: tuple[int, ...]  # [P + 1], the first run of each pose
+    pair: tuple[int, ...]  # [P + 1], the first pair of each pose
 
 
 @dataclass(frozen=True)
@@ -32,14 +45,18 @@ class Templates:
     outline: torch.Tensor  # [P, 2] float32, width and height of the projected bounds in crop sizes
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
-        return {f"templates.{name}": tensor for name, tensor in vars(self).items()}
+        return {f"templates.{f.name}": getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Templates:
         return cls(**{name: tensors[f"templates.{name}"] for name in cls.__dataclass_fields__})
 
     def to(self, device: torch.device) -> Templates:
-        return Templates(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return Templates(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    @property
+    def bytes(self) -> int:
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
 
     @property
     def length(self) -> torch.Tensor:
@@ -55,6 +72,35 @@ class Templates:
         return Templates(
             self.rotation[part], self.start[part] - begin, self.pair[pairs], self.weight[pairs], self.outline[part]
         )
+
+
+@dataclass(frozen=True)
+class SparseCloud:
+    """One mesh as the search reads it."""
+
+    features: torch.Tensor  # [N, D] float32
+    templates: Templates
+    runs: PixelRuns
+
+    @classmethod
+    def of(cls, features: torch.Tensor, templates: Templates) -> SparseCloud:
+        return cls(features, templates, pixel_runs(templates, len(features)))
+
+    @property
+    def bytes(self) -> int:
+        return self.features.nbytes + self.templates.bytes + self.runs.cell.nbytes + self.runs.start.nbytes
+
+
+def pixel_runs(templates: Templates, points: int) -> PixelRuns:
+    """The pairs of templates over so many points, pixel by pixel, for looking at a few poses (`score_poses`)."""
+    cell = templates.pair // points
+    new = torch.ones_like(cell, dtype=torch.bool)
+    new[1:] = cell[1:] != cell[:-1]
+    new[templates.start.long()] = True
+    start = new.nonzero()[:, 0]
+    ends = torch.cat([templates.start, templates.start.new_tensor([len(templates.pair)])])
+    begin = torch.searchsorted(start, ends.long())
+    return PixelRuns(cell[start].long(), start.int(), tuple(begin.tolist()), tuple(ends.tolist()))
 
 
 def build_templates(
@@ -130,26 +176,25 @@ def pool_templates(templates: Templates, features: torch.Tensor, grid: int, bloc
     return torch.sparse.mm(cells, features).view(poses, blocks**2, -1)
 
 
-def score_poses(
-    cells: torch.Tensor, features: torch.Tensor, templates: Templates, turn: torch.Tensor, pose: torch.Tensor
-) -> torch.Tensor:
-    """Eq. 8 of chosen poses for one crop: cells [T, g*g, D] of its turns, features [N, D], turn and pose [k] -> [k]."""
-    grid = cells.shape[1]
-    begin, length = templates.start[pose].long(), templates.length[pose]
-    which = torch.repeat_interleave(torch.arange(len(pose), device=pose.device), length)  # [E]
-    at = torch.arange(len(which), device=pose.device) + (begin - length.cumsum(0) + length)[which]
-    pair = templates.pair[at]
-    place = which * grid + pair // len(features)  # [E], not falling: pairs are stored pixel after pixel
-    first = torch.ones_like(place, dtype=torch.bool)
-    first[1:] = place[1:] != place[:-1]
-    first = first.nonzero()[:, 0]
+def score_poses(cells: torch.Tensor, cloud: SparseCloud, turn: Sequence[int], pose: Sequence[int]) -> torch.Tensor:
+    """Eq. 8 of chosen poses for one crop: cells [T, g*g, D] of its turns, turn and pose [k] -> [k]."""
+    runs, templates = cloud.runs, cloud.templates
+    pixels = [slice(runs.begin[p], runs.begin[p + 1]) for p in pose]
+    pairs = [slice(runs.pair[p], runs.pair[p + 1]) for p in pose]
+    length = [s.stop - s.start for s in pairs]
+    moved = [end - s.stop for end, s in zip(itertools.accumulate(length), pairs, strict=True)]
+    of_pose = np.array([np.arange(len(pose)), np.multiply(turn, cells.shape[1]), moved])
+    of_pixel = np.repeat(of_pose, [s.stop - s.start for s in pixels], axis=1)
+    which, first_cell, shift = torch.from_numpy(of_pixel).to(cells.device)  # [R] each, R covered pixels
     rendered = torch.nn.functional.embedding_bag(
-        pair % len(features), features, first.int(), mode="sum", per_sample_weights=templates.weight[at]
-    )  # [M, D], each over its norm and the pose's area
-    shown, cell = which[first], place[first] % grid
-    seen = cells.flatten(0, 1).index_select(0, turn[shown] * grid + cell)  # [M, D]
-    cosine = torch.einsum("md,md->m", rendered, seen)
-    return cosine.new_zeros(len(pose)).index_add_(0, shown, cosine)
+        torch.cat([templates.pair[s] for s in pairs]) % len(cloud.features),
+        cloud.features,
+        torch.cat([runs.start[s] for s in pixels]) + shift.int(),
+        mode="sum",
+        per_sample_weights=torch.cat([templates.weight[s] for s in pairs]),
+    )  # [R, D], each over its norm and the pose's area
+    seen = cells.flatten(0, 1).index_select(0, first_cell + torch.cat([runs.cell[s] for s in pixels]))  # [R, D]
+    return rendered.new_zeros(len(pose)).index_add_(0, which, rendered.mul_(seen).sum(1))
 
 
 def log_aspect(size: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -79,36 +79,27 @@ def grow_bank(bank: Bank, origin: Sequence[int], real: int, seed: int) -> Bank:
 
     A copy's rows are moved by `JITTER` times their length, each in another direction, and keep their length.
     """
-    source = [BankRows(*rows) for rows in zip(*(part.split(bank.count.tolist()) for part in _rows(bank)), strict=True)]
+    source = bank.meshes()
     generator = torch.Generator().manual_seed(seed)
     longest = int(bank.count.max())
-    noise = torch.randn(longest + NOISE_ROWS, bank.code.shape[1], generator=generator)
+    noise = torch.randn(longest + NOISE_ROWS, bank.basis.rank, generator=generator)
     noise = JITTER * torch.nn.functional.normalize(noise, dim=1)  # drawn once: a copy takes a stretch of it
     first = torch.randint(NOISE_ROWS, (len(origin),), generator=generator).tolist()
-    count = bank.count[list(origin)]
-    code = torch.empty(int(count.sum()), bank.code.shape[1], dtype=torch.int8)
-    step = torch.empty(len(code))
-    end = 0
+    meshes = []
     for i, index in enumerate(origin):
-        rows = source[index]
-        begin, end = end, end + len(rows.code)
-        if i < real:
-            code[begin:end], step[begin:end] = rows.code, rows.step
-        else:
-            code[begin:end], step[begin:end] = _jittered(rows, noise[first[i] : first[i] + len(rows.code)])
-    aspect = torch.cat([source[index].aspect for index in origin])
-    return Bank(bank.basis, code, step, aspect, count, bank.attraction[list(origin)], bank.spread[list(origin)])
+        mesh = source[index]
+        if i >= real:
+            mesh = replace(mesh, rows=_jittered(mesh.rows, noise[first[i] : first[i] + len(mesh.pose)]))
+        meshes.append(mesh)
+    return Bank.of(bank.basis, meshes)
 
 
-def _rows(bank: Bank) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return bank.code, bank.step, bank.aspect
-
-
-def _jittered(rows: BankRows, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Code [P, r] and step [P] of rows moved by noise [P, r] times their length."""
+def _jittered(rows: BankRows, noise: torch.Tensor) -> BankRows:
+    """Rows moved by noise [P, r] times their length."""
     plain = rows.code.float() * rows.step[:, None]
     length = plain.norm(dim=1, keepdim=True)
-    return quantised(torch.nn.functional.normalize(plain + length * noise, dim=1) * length)
+    moved = torch.nn.functional.normalize(plain + length * noise, dim=1) * length
+    return BankRows(*quantised(moved), rows.aspect)
 
 
 def repose(source: MeshLibrary, out: Path, pose_set: str, meshes: int) -> MeshLibrary:

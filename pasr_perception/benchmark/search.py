@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from pasr_perception.coarse import turn_maps
 from pasr_perception.config import BankConfig
 from pasr_perception.crop import CropSpec
 from pasr_perception.encoders.base import Encoder
-from pasr_perception.library.index import ARTEFACT, update_index
+from pasr_perception.library.index import ARTEFACT, bank_tensors, read_bank, update_index
 from pasr_perception.library.store import LibraryWriter, MeshLibrary
 from pasr_perception.library.strangers import strangers
 from pasr_perception.pipeline import Pipeline
@@ -30,20 +31,18 @@ def search(pipeline: Pipeline, queries: EncodedQueries) -> list[Candidates]:
 
 def bank_of(library: MeshLibrary, encoder: Encoder, config: BankConfig) -> Bank:
     """A library's own bank; one made for it where it has none. The library is left as it is."""
-    tensors = library.artefact(ARTEFACT)
-    if tensors is None:
+    bank = read_bank(library)
+    if bank is None:
         spec = CropSpec(encoder.image_size, library.header.fill)
-        tensors = update_index(
-            library, None, lambda: turn_maps(encoder, strangers(STRANGERS, spec, 0), TURNS, STRANGERS), config
-        )
-    return Bank.from_tensors(tensors)
+        maps = partial(turn_maps, encoder, strangers(STRANGERS, spec, 0), TURNS, STRANGERS)
+        bank = Bank.from_tensors(update_index(library, None, maps, config))
+    return bank
 
 
 def put_bank(library_dir: Path, bank: Bank) -> None:
     """Give a library a bank of its meshes."""
     with LibraryWriter.open(library_dir) as writer:
-        fitted = torch.tensor(len(bank.count))
-        writer.put_artefact(ARTEFACT, bank.to_tensors() | {"fitted_meshes": fitted})
+        writer.put_artefact(ARTEFACT, bank_tensors(bank, len(bank.count)))
 
 
 def approximate_scores(bank: Bank, turns: Sequence[Sequence[int]], queries: EncodedQueries) -> torch.Tensor:
@@ -51,14 +50,17 @@ def approximate_scores(bank: Bank, turns: Sequence[Sequence[int]], queries: Enco
 
     `turns` are each mesh's quarter turns of the crop.
     """
-    by_turn = CompressedCrops.of(queries.maps, bank.basis).similarity(bank.code, bank.step)  # [B, 4, rows]
-    meshes = by_turn.split(bank.count.tolist(), dim=2)
-    return torch.cat([part[:, list(t)].flatten(1) for part, t in zip(meshes, turns, strict=True)], 1)
+    query = CompressedCrops.of(queries.maps, bank.basis)
+    parts = []
+    for mesh, t in zip(bank.meshes(), turns, strict=True):
+        rows = mesh.rows[mesh.pose.argsort()]
+        parts.append(query.turned(t).similarity(rows.code, rows.step).flatten(1))
+    return torch.cat(parts, 1)
 
 
 def bank_bytes(bank: Bank) -> list[int]:
-    """Per mesh, the bytes of its rows in the bank; what all meshes share (the basis) is shared out evenly."""
-    rows = (bank.code, bank.step, bank.aspect)
-    per_row = sum(t.nbytes for t in rows) // len(bank.code)
-    shared = bank.basis.channels.nbytes + bank.basis.directions.nbytes
+    """Per mesh, the bytes of its rows in the bank; the basis and the first level are shared out evenly."""
+    per_row = sum(t.nbytes for t in (*vars(bank.rows).values(), bank.pose)) // len(bank.pose)
+    first = sum(t.nbytes for t in vars(bank.first).values())
+    shared = bank.basis.channels.nbytes + bank.basis.directions.nbytes + first
     return [int(count) * per_row + shared // len(bank.count) for count in bank.count]

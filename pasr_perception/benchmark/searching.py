@@ -61,7 +61,7 @@ class Ways:
         if renderer is not None:
             scorers["pytorch3d"] = [DenseRenderAndCompare(m, renderer) for m in models]
         cloud = models[0].points.nbytes + models[0].features.nbytes
-        sparse = sum(t.nbytes for t in vars(models[0].templates).values())
+        sparse = models[0].templates.bytes
         sizes = {"render": cloud, "pytorch3d": cloud, "exact": cloud + sparse, "dense": dense[0].nbytes}
         return cls(scorers, {name: sizes[name] for name in scorers})
 

@@ -80,7 +80,7 @@ def ready_library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -
     from pasr_perception.config import EncoderConfig
     from pasr_perception.encoders import load_encoder
     from pasr_perception.library.build import add_to_library, build_library
-    from pasr_perception.library.index import ARTEFACT
+    from pasr_perception.library.index import read_bank
     from pasr_perception.library.manifest import MeshSource, sources_from_paths
     from pasr_perception.library.store import LibraryError, MeshLibrary, delete_library
 
@@ -91,7 +91,7 @@ def ready_library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -
     try:
         present = MeshLibrary.open(folder, expect_encoder=(encoder.name, encoder.fingerprint))
         missing = [s for s in sources if s.id not in {e.id for e in present.entries}]
-        complete = present.has_artefact(ARTEFACT) and all(e.offset_std > 0 for e in present.entries)
+        complete = read_bank(present) is not None and all(e.offset_std > 0 for e in present.entries)
         if not missing and complete:
             logger.info("library %s: %d meshes, used as it is", folder, len(present.entries))
             return

@@ -27,7 +27,7 @@ from pasr_perception.encoders.centring import centred_cloud
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.symmetry import find_symmetries
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS, base_poses, view_poses
-from pasr_perception.library.index import ARTEFACT, Index, kept_index, read_index, update_index
+from pasr_perception.library.index import ARTEFACT, Index, kept_index, read_bank, read_index, update_index
 from pasr_perception.library.lifted import lift_features
 from pasr_perception.library.listing import MANIFEST
 from pasr_perception.library.manifest import MeshSource
@@ -269,7 +269,7 @@ def _finish(writer: LibraryWriter, encoder: Encoder, config: LibraryConfig, old:
             [dataclasses.replace(entry, offset_mean=float(best.mean()), offset_std=float(best.std()))]
         )
         tell("score offsets", done, len(missing))
-    if not library.has_artefact(ARTEFACT):
+    if read_bank(library) is None:
         indexed = update_index(
             library, old, shown, config.bank, config.seed, lambda done, total: tell("index", done, total)
         )

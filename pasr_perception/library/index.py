@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pasr_perception.bank import Bank, BankRows, Basis, CompressedCrops, bank_rows, fit_basis
+from pasr_perception.bank import LOOKS, Bank, BankMesh, Basis, CompressedCrops, Look, bank_rows, cover_order, fit_basis
 from pasr_perception.config import BankConfig
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS
 from pasr_perception.library.store import MeshLibrary
@@ -18,17 +18,11 @@ from pasr_perception.templates import Templates
 logger = logging.getLogger(__name__)
 
 ARTEFACT = "bank"
+LAYOUT = 2  # of its tensors; a bank of another layout is made anew
 FITTED_ON = 48  # meshes that a basis is fitted on, at most
 OUTGROWN = 2.0  # a basis is fitted anew once the library has this many times the meshes it had then
 
-
-@dataclass(frozen=True)
-class IndexedMesh:
-    """One mesh's part of an index."""
-
-    rows: BankRows
-    attraction: float  # mean best approximate score of strangers
-    spread: float  # its standard deviation
+Cloud = tuple[Templates, torch.Tensor]  # a mesh's templates and its features [N, D]
 
 
 @dataclass(frozen=True)
@@ -37,25 +31,30 @@ class Index:
 
     basis: Basis
     fitted_meshes: int  # in the library when the basis was fitted
-    meshes: Mapping[str, IndexedMesh]  # by mesh id
+    meshes: Mapping[str, BankMesh]  # by mesh id
+
+
+def read_bank(library: MeshLibrary) -> Bank | None:
+    """The bank of a library as it is; None where it has none, or one that this version does not read."""
+    tensors = library.artefact(ARTEFACT)
+    if tensors is None or int(tensors.get("layout", torch.tensor(1))) != LAYOUT:
+        return None
+    return Bank.from_tensors(tensors)
+
+
+def bank_tensors(bank: Bank, fitted_meshes: int) -> dict[str, torch.Tensor]:
+    """What `read_bank` and `read_index` read; the basis was fitted on a library of so many meshes."""
+    return bank.to_tensors() | {"fitted_meshes": torch.tensor(fitted_meshes), "layout": torch.tensor(LAYOUT)}
 
 
 def read_index(library: MeshLibrary) -> Index | None:
     """The index of a library as it is, None without; its tensors are views of the file."""
-    tensors = library.artefact(ARTEFACT)
-    if tensors is None:
+    bank = read_bank(library)
+    if bank is None:
         return None
-    bank = Bank.from_tensors(tensors)
-    parts = zip(
-        *(part.split(bank.count.tolist()) for part in (bank.code, bank.step, bank.aspect)),
-        bank.attraction.tolist(),
-        bank.spread.tolist(),
-        strict=True,
-    )
-    meshes = {
-        e.id: IndexedMesh(BankRows(*rows), attraction, spread)
-        for e, (*rows, attraction, spread) in zip(library.entries, parts, strict=True)
-    }
+    tensors = library.artefact(ARTEFACT)
+    assert tensors is not None
+    meshes = {e.id: mesh for e, mesh in zip(library.entries, bank.meshes(), strict=True)}
     return Index(bank.basis, int(tensors["fitted_meshes"]), meshes)
 
 
@@ -84,41 +83,33 @@ def update_index(
     known = {} if old is None else old.meshes
     fresh = any(e.id not in known for e in entries)
     queries = CompressedCrops.of(strangers().cpu(), basis) if fresh else None
-    meshes: list[IndexedMesh] = []
+    meshes: list[BankMesh] = []
     for i, entry in enumerate(entries):
         if entry.id in known:
             meshes.append(known[entry.id])
         else:
             assert queries is not None
-            rows = bank_rows(*_cloud(library, i), library.header.grid, basis)
-            meshes.append(IndexedMesh(rows, *_attraction(queries, rows, QUARTER_TURNS[entry.pose_set])))
+            turns = QUARTER_TURNS[entry.pose_set]
+            meshes.append(_compressed(_cloud(library, i), queries, turns, basis, library.header.grid))
         progress(i + 1, len(entries))
-    return _assembled(basis, fitted, meshes)
+    return bank_tensors(Bank.of(basis, meshes), fitted)
 
 
 def kept_index(library: MeshLibrary, old: Index) -> dict[str, torch.Tensor]:
     """The tensors of a bank for a library whose meshes are all in an older index."""
-    return _assembled(old.basis, old.fitted_meshes, [old.meshes[e.id] for e in library.entries])
+    return bank_tensors(Bank.of(old.basis, [old.meshes[e.id] for e in library.entries]), old.fitted_meshes)
 
 
-def _assembled(basis: Basis, fitted_meshes: int, meshes: Sequence[IndexedMesh]) -> dict[str, torch.Tensor]:
-    bank = Bank(
-        basis,
-        torch.cat([m.rows.code for m in meshes]),
-        torch.cat([m.rows.step for m in meshes]),
-        torch.cat([m.rows.aspect for m in meshes]),
-        torch.tensor([len(m.rows.step) for m in meshes]),
-        torch.tensor([m.attraction for m in meshes]),
-        torch.tensor([m.spread for m in meshes]),
-    )
-    return bank.to_tensors() | {"fitted_meshes": torch.tensor(fitted_meshes)}
-
-
-def _cloud(library: MeshLibrary, index: int) -> tuple[Templates, torch.Tensor]:
+def _cloud(library: MeshLibrary, index: int) -> Cloud:
     return library.templates(index), library.data(index).features.float()
 
 
-def _attraction(queries: CompressedCrops, rows: BankRows, turns: Sequence[int]) -> tuple[float, float]:
-    """Mean and standard deviation over crops of the best approximate score over a mesh's poses."""
-    best = queries.turned(turns).similarity(rows.code, rows.step).flatten(1).amax(1)
-    return float(best.mean()), float(best.std())
+def _compressed(cloud: Cloud, queries: CompressedCrops, turns: Sequence[int], basis: Basis, grid: int) -> BankMesh:
+    """One mesh's part of a bank; `queries` are strangers to it."""
+    templates, features = cloud
+    pose = cover_order(templates.rotation, turns)
+    rows = bank_rows(templates, features, grid, basis)[pose.long()]
+    mine = queries.turned(turns)
+    looks = [rows.first(look) for look in (*LOOKS, Look(len(pose), basis.rank))]
+    best = torch.stack([mine.similarity(seen.code, seen.step).flatten(1).amax(1) for seen in looks])  # [L, S]
+    return BankMesh(rows, pose, best.mean(1), best.std(1))

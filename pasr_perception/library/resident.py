@@ -1,7 +1,8 @@
 """What of a library is held on the searching device: the meshes that were looked at last, within a bound.
 
-A mesh costs points * (D + 3) * 4 bytes for its cloud, and 8 bytes for every (cell, point) pair of its templates: about 17 MB with
-2000 poses, 320 channels and 4096 points. On the CPU templates are views of the library's file, which processes share.
+A mesh costs points * (D + 3) * 4 bytes for its cloud, 8 bytes for every (cell, point) pair of its templates and 12 for
+every covered cell: about 17 MB with 2000 poses, 320 channels and 4096 points. On the CPU templates are views of the library's
+file, which processes share.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pasr_perception.geometry.viewpoints import QUARTER_TURNS
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.rank import Attraction
 from pasr_perception.refine import Clouds, outer_points
-from pasr_perception.templates import Templates
+from pasr_perception.templates import SparseCloud
 from pasr_perception.types import Rivals
 
 
@@ -37,8 +38,7 @@ class ResidentMesh:
     """One mesh on the searching device."""
 
     points: torch.Tensor  # [N, 3] float32
-    features: torch.Tensor  # [N, D] float32
-    templates: Templates
+    sparse: SparseCloud  # as the search reads it
 
     @cached_property
     def outer(self) -> torch.Tensor:
@@ -52,8 +52,7 @@ class ResidentMesh:
 
     @property
     def bytes(self) -> int:
-        tensors = (self.points, self.features, *vars(self.templates).values())
-        return sum(t.numel() * t.element_size() for t in tensors)
+        return self.points.nbytes + self.sparse.bytes
 
 
 class ResidentLibrary:
@@ -75,8 +74,7 @@ class ResidentLibrary:
         data = self._library.data(index)
         loaded = ResidentMesh(
             data.points.to(self._device),
-            data.features.to(self._device).float(),
-            self._library.templates(index).to(self._device),
+            SparseCloud.of(data.features.to(self._device).float(), self._library.templates(index).to(self._device)),
         )
         self._held[index] = loaded
         self.bytes += loaded.bytes
@@ -84,17 +82,14 @@ class ResidentLibrary:
             self.bytes -= self._held.popitem(last=False)[1].bytes
         return loaded
 
-    def features(self, mesh: int) -> torch.Tensor:
-        return self.mesh(mesh).features
-
-    def templates(self, mesh: int) -> Templates:
-        return self.mesh(mesh).templates
+    def sparse(self, mesh: int) -> SparseCloud:
+        return self.mesh(mesh).sparse
 
     def clouds(self, meshes: Sequence[int]) -> Clouds:
         """The point clouds of some meshes, in their order."""
         found = [self.mesh(i) for i in meshes]
         return Clouds(
             torch.stack([m.points for m in found]),
-            torch.stack([m.features for m in found]),
+            torch.stack([m.sparse.features for m in found]),
             torch.stack([m.outer for m in found]),
         )

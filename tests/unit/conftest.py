@@ -19,7 +19,7 @@ from pasr_perception.library.build import build_library
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.render.mesh import Raycaster, camera_rays, surface_colour, surface_normals
 from pasr_perception.render.splat import SplatConfig, splat
-from pasr_perception.templates import Templates
+from pasr_perception.templates import SparseCloud, Templates
 from pasr_perception.types import Camera, Detection, Frame, Rivals
 
 GRID, SIZE, CHANNELS = 14, 112, 24
@@ -167,11 +167,8 @@ class Toy:
         turns: tuple[tuple[int, ...], ...]
         rivals: Rivals
 
-        def features(self, mesh: int) -> torch.Tensor:
-            return self.clouds[mesh]
-
-        def templates(self, mesh: int) -> Templates:
-            return self.made[mesh]
+        def sparse(self, mesh: int) -> SparseCloud:
+            return SparseCloud.of(self.clouds[mesh], self.made[mesh])
 
     def cloud(self, seed: int, points: int = 400, dim: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
         """Points [points, 3] of an ellipsoid and unrelated unit features [points, dim]."""

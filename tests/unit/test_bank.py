@@ -6,17 +6,32 @@ import numpy as np
 import pytest
 import torch
 
+import pasr_perception.bank as bank_module
 from pasr_perception.bank import (
+    LOOKS,
     Bank,
+    BankMesh,
+    BankRows,
+    Basis,
+    Look,
     bank_rows,
+    cover_order,
     fit_basis,
+    moved,
     pool_maps,
     quantised,
     quantised_product,
 )
 from pasr_perception.config import BankConfig
 from pasr_perception.geometry.placement import ViewSpec
-from pasr_perception.geometry.viewpoints import random_rotations
+from pasr_perception.geometry.viewpoints import (
+    POSE_SETS,
+    QUARTER_TURNS,
+    base_poses,
+    quarter_turn,
+    random_rotations,
+    roll,
+)
 from pasr_perception.render.splat import SplatConfig
 from pasr_perception.templates import Templates, build_templates, pool_templates, score_templates
 
@@ -103,26 +118,87 @@ def test_quantised_rows_by_hand() -> None:
     assert torch.isfinite(step).all()
 
 
-def test_integer_products_are_exact() -> None:
+@pytest.mark.parametrize("capability", ["AVX512", "AVX2", "DEFAULT"])
+def test_integer_products_are_exact_on_any_processor(capability: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(bank_module, "ROWS_WIDENED", 4)
     generator = torch.Generator().manual_seed(0)
-    left = torch.randint(-127, 128, (3, 37), generator=generator, dtype=torch.int8)
-    right = torch.randint(-127, 128, (11, 37), generator=generator, dtype=torch.int8)
-    assert torch.equal(quantised_product(left, right), left.int() @ right.int().T)
+    left = torch.randint(-127, 128, (3, 1040), generator=generator, dtype=torch.int8)
+    right = torch.randint(-127, 128, (11, 1040), generator=generator, dtype=torch.int8)
+    left[0], right[0] = 127, 127  # the largest product that there is
+    assert torch.equal(quantised_product(left, right).int(), left.int() @ right.int().T)
 
 
 def test_a_bank_survives_its_tensors() -> None:
     clouds = [cloud(seed) for seed in range(2)]
     basis = fit_basis(clouds, GRID, BankConfig(BLOCKS, 8, 10))
     rows = [bank_rows(t, f, GRID, basis) for t, f in clouds]
-    bank = Bank(
-        basis,
-        torch.cat([r.code for r in rows]),
-        torch.cat([r.step for r in rows]),
-        torch.cat([r.aspect for r in rows]),
-        torch.tensor([20, 20]),
-        torch.tensor([0.1, 0.2]),
-        torch.tensor([0.01, 0.02]),
-    )
+    order = torch.arange(20).flip(0).int()
+    levels = torch.tensor([0.1, 0.2, 0.3])
+    parts = [BankMesh(r, order, levels * (k + 1), levels / 10) for k, r in enumerate(rows)]
+    bank = Bank.of(basis, parts)
     again = Bank.from_tensors(bank.to_tensors())
     assert again.basis.blocks == BLOCKS
     assert all(torch.equal(a, b) for a, b in zip(bank.to_tensors().values(), again.to_tensors().values(), strict=True))
+    for mesh, part in zip(again.meshes(), parts, strict=True):
+        assert torch.equal(mesh.rows.code, part.rows.code)
+        assert torch.equal(mesh.rows.aspect, part.rows.aspect)
+        assert torch.equal(mesh.attraction, part.attraction)
+    assert bank.bytes == sum(t.nbytes for t in again.to_tensors().values())
+
+
+def test_the_first_level_is_in_the_bank_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bank_module, "LOOKS", (Look(2, 1), Look(3, 2)))
+    rows = BankRows(torch.arange(8, dtype=torch.int8).view(4, 2), torch.arange(4.0), torch.arange(4.0) + 10)
+    mesh = BankMesh(rows[torch.tensor([3, 1, 0, 2])], torch.tensor([3, 1, 0, 2]).int(), torch.zeros(3), torch.ones(3))
+    bank = Bank.of(Basis(torch.eye(2), torch.eye(2), 1), [mesh, mesh])
+    assert bank.first.code.tolist() == [[6], [2]] * 2
+    assert bank.first.aspect.tolist() == [13, 11, 13, 11]
+
+
+def test_a_bank_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="meshes: expected at least one"):
+        Bank.of(Basis(torch.eye(2), torch.eye(2), 1), [])
+
+
+def turned_about_z(*degrees: float) -> torch.Tensor:
+    return torch.as_tensor(np.stack([roll(np.radians(d)) for d in degrees]), dtype=torch.float32)
+
+
+def test_cover_order_goes_to_the_farthest_first() -> None:
+    assert cover_order(turned_about_z(0, 10, 20, 30, 100), (0,)).tolist() == [0, 4, 3, 1, 2]
+
+
+def test_cover_order_knows_that_a_template_serves_every_quarter_turn() -> None:
+    assert cover_order(turned_about_z(0, 10, 20, 40, 91), (0, 1, 2, 3)).tolist() == [0, 3, 2, 1, 4]
+
+
+@pytest.mark.parametrize("name", POSE_SETS)
+def test_any_prefix_of_the_order_covers_the_poses(name: str) -> None:
+    """As evenly as so many can: a random choice leaves gaps half as wide again."""
+    turns = QUARTER_TURNS[name]
+    rotation = torch.as_tensor(base_poses(name), dtype=torch.float32)
+    order = cover_order(rotation, turns)
+    assert sorted(order.tolist()) == list(range(len(rotation)))
+
+    def gap(chosen: torch.Tensor) -> float:
+        every = torch.cat([torch.as_tensor(quarter_turn(t)).float() @ rotation[chosen] for t in turns])
+        cosine = (rotation.flatten(1) @ every.flatten(1).T).amax(1) / 2 - 0.5
+        return float(cosine.clamp(-1, 1).acos().max())
+
+    for count, _ in LOOKS:
+        chance = min(
+            gap(torch.randperm(len(rotation), generator=torch.Generator().manual_seed(s))[:count]) for s in range(5)
+        )
+        assert gap(order[:count].long()) <= chance
+
+
+def test_poses_that_are_the_same_are_listed_once_each() -> None:
+    assert sorted(cover_order(turned_about_z(0, 0, 0, 0), (0, 1, 2, 3)).tolist()) == [0, 1, 2, 3]
+
+
+def test_large_tensors_are_moved_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bank_module, "MOVED_AT_A_TIME", 64)
+    tensor = torch.arange(100).view(50, 2)
+    assert moved(tensor, torch.device("meta")).shape == (50, 2)
+    assert moved(tensor, tensor.device) is tensor

@@ -22,7 +22,7 @@ from pasr_perception.config import CoarseConfig
 from pasr_perception.encoders.centring import centred_maps
 from pasr_perception.geometry.viewpoints import roll
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.templates import build_templates, score_poses, score_templates
+from pasr_perception.templates import Templates, build_templates, pixel_runs, score_poses, score_templates
 from pasr_perception.types import Crop, Detection, Rivals
 
 GRID = 14
@@ -103,28 +103,36 @@ def test_turn_maps_turns_anticlockwise_by_each_number_of_quarters():
 def test_chosen_poses_score_as_they_do_among_all(space):
     library, maps, _ = space
     templates, features = library.made[1], library.clouds[1]
-    pose = torch.tensor([29, 3, 0, 17])  # the last template too, whose end no other begins
+    cloud = library.sparse(1)
+    pose = [29, 3, 0, 17]  # the last template too, whose end no other begins
     every = score_templates(maps[:, 0], features, templates)
     cells = maps[0].flatten(2).transpose(1, 2)
-    assert torch.allclose(
-        score_poses(cells, features, templates, torch.zeros_like(pose), pose), every[0, pose], atol=1e-6
-    )
+    assert torch.allclose(score_poses(cells, cloud, [0] * 4, pose), every[0, pose], atol=1e-6)
     turned = torch.stack([maps[1, 0], maps[0, 0]]).flatten(2).transpose(1, 2)
-    turn = torch.tensor([1, 0, 1, 0])
-    mixed = torch.where(turn == 1, every[0, pose], every[1, pose])
-    assert torch.allclose(score_poses(turned, features, templates, turn, pose), mixed, atol=1e-6)
-    few = MeshPoses(1, torch.zeros(30, dtype=torch.long), torch.arange(30))
-    many = MeshPoses(1, torch.zeros(90, dtype=torch.long), torch.arange(30).repeat(3))
+    mixed = torch.where(torch.tensor([True, False, True, False]), every[0, pose], every[1, pose])
+    assert torch.allclose(score_poses(turned, cloud, [1, 0, 1, 0], pose), mixed, atol=1e-6)
+    few = MeshPoses(1, np.zeros(30, np.int64), np.arange(30))
+    many = MeshPoses(1, np.zeros(90, np.int64), np.tile(np.arange(30), 3))
     assert len(few.pose) < WHOLE_MESH_FROM <= len(many.pose)
-    assert torch.allclose(exact_scores(maps[0], cells, features, templates, few), every[0], atol=1e-6)
-    assert torch.allclose(exact_scores(maps[0], cells, features, templates, many), every[0].repeat(3), atol=1e-6)
+    assert torch.allclose(exact_scores(maps[0], cells, cloud, few), every[0], atol=1e-6)
+    assert torch.allclose(exact_scores(maps[0], cells, cloud, many), every[0].repeat(3), atol=1e-6)
+
+
+def test_runs_by_hand():
+    """Two poses: pixel 3 by points 0 and 1, pixel 4 by point 1; then pixel 4 by points 0 and 2."""
+    pair = torch.tensor([3 * 5 + 0, 3 * 5 + 1, 4 * 5 + 1, 4 * 5 + 0, 4 * 5 + 2], dtype=torch.int32)
+    start = torch.tensor([0, 3], dtype=torch.int32)
+    runs = pixel_runs(Templates(torch.eye(3).repeat(2, 1, 1), start, pair, torch.ones(5), torch.ones(2, 2)), points=5)
+    assert runs.cell.tolist() == [3, 4, 4]
+    assert runs.start.tolist() == [0, 2, 3]
+    assert (runs.begin, runs.pair) == ((0, 2, 3), (0, 3, 5))
 
 
 def test_only_what_is_on_the_shortlist_is_found(space):
     library, maps, _ = space
     listed = [
-        [MeshPoses(2, torch.tensor([0, 0]), torch.tensor([4, 8]))],
-        [MeshPoses(0, torch.tensor([0]), torch.tensor([1]))],
+        [MeshPoses(2, np.array([0, 0]), np.array([4, 8]))],
+        [MeshPoses(0, np.array([0]), np.array([1]))],
     ]
     found = coarse_search(maps, torch.ones(2, 2), library, CoarseConfig(), shortlist=lambda *_: listed)
     assert [c.mesh_index.tolist() for c in found] == [[2, 2], [0]]
@@ -134,11 +142,15 @@ def test_only_what_is_on_the_shortlist_is_found(space):
 
 def test_distinct_best_leaves_out_neighbours_of_what_it_has():
     angles = [0.0, 0.2, 1.0, 1.1, 3.0]
-    rotation = torch.tensor(np.stack([roll(a) for a in angles]), dtype=torch.float32)
-    value = torch.tensor([0.5, 0.6, 0.9, 0.8, 0.1])
-    assert distinct_best(value, rotation, 2).tolist() == [2, 1]
-    assert distinct_best(value, rotation, 9).tolist() == [2, 1, 4]
-    assert value.tolist() == pytest.approx([0.5, 0.6, 0.9, 0.8, 0.1])  # the caller's values are left alone
+    rotation = np.stack([roll(a) for a in angles])
+    margin = np.array([0.5, 0.6, 0.9, 0.8, 0.1])
+    one = np.zeros(5, int)
+    assert distinct_best(margin, one, rotation, 2, 9).tolist() == [2, 1]
+    assert distinct_best(margin, one, rotation, 9, 9).tolist() == [2, 1, 4]
+    assert distinct_best(margin, one, rotation, 9, 1).tolist() == [2]
+    two = np.array([0, 0, 0, 1, 1])  # neighbours of another mesh do not count
+    assert distinct_best(margin, two, rotation, 9, 9).tolist() == [2, 3, 1, 4]
+    assert distinct_best(margin, two, rotation, 9, 1).tolist() == [2, 3]
 
 
 def test_search_can_be_restricted_to_one_mesh_per_crop(space):

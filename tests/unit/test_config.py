@@ -78,6 +78,7 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
     ("cls", "values", "words"),
     [
         (EncoderConfig, {"batch_size": -1}, r"encoder\.batch_size: expected 0 or more, got -1"),
+        (CoarseConfig, {"second_meshes": 600}, r"coarse\.second_meshes: expected 32 .*, got 600"),
         (CoarseConfig, {"top_k": 0}, r"coarse\.top_k"),
         (CoarseConfig, {"top_k": 3, "per_mesh": 4}, r"coarse\.per_mesh: expected 1\.\.top_k=3, got 4"),
         (CoarseConfig, {"per_mesh": 0}, r"coarse\.per_mesh"),

@@ -252,7 +252,7 @@ def test_without_an_index_every_mesh_is_searched_and_the_log_says_so(
     shutil.copytree(library_path, tmp_path / "lib")
     (tmp_path / "lib" / "bank.safetensors").unlink()
     slow = Pipeline(MeshLibrary.open(tmp_path / "lib"), bench.encoder, CONFIG, CPU)
-    assert "has no index: every mesh is searched exhaustively" in caplog.text
+    assert "has no index that this version reads: every mesh is searched exhaustively" in caplog.text
     frame, detection = bench.photograph("can", pose(bench, "can", ANYWHERE[1], 0.6, (0, 0)))
     maps = slow.encode(crop_detections(frame, [detection], slow.crop_spec)[0])
     exhaustive, shortlisted = (p.search(maps, torch.ones(1, 2))[0] for p in (slow, pipeline))

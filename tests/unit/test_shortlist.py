@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.bank import Bank, bank_rows, fit_basis
+import pasr_perception.bank as bank_module
+import pasr_perception.shortlist as shortlist_module
+from pasr_perception.bank import Bank, BankMesh, Look, bank_rows, cover_order, fit_basis
 from pasr_perception.coarse import MeshPoses, coarse_search
 from pasr_perception.config import BankConfig, CoarseConfig
 from pasr_perception.geometry.placement import ViewSpec, place, project
@@ -45,10 +47,20 @@ def space(toy) -> Any:
 
 @pytest.fixture(scope="module")
 def bank(space: Any) -> Bank:
+    return made_bank(space)
+
+
+def made_bank(space: Any) -> Bank:
     basis = fit_basis(list(zip(space.made, space.clouds, strict=True)), GRID, BankConfig(7, 16, 64))
-    rows = [bank_rows(t, f, GRID, basis) for t, f in zip(space.made, space.clouds, strict=True)]
-    parts = (torch.cat([getattr(r, name) for r in rows]) for name in ("code", "step", "aspect"))
-    return Bank(basis, *parts, torch.tensor(POSES), torch.zeros(MESHES), torch.ones(MESHES))
+    flat = torch.zeros(3), torch.ones(3)
+    orders = [cover_order(t.rotation, turns) for t, turns in zip(space.made, TURNS, strict=True)]
+    return Bank.of(
+        basis,
+        [
+            BankMesh(bank_rows(t, f, GRID, basis)[order.long()], order, *flat)
+            for t, f, order in zip(space.made, space.clouds, orders, strict=True)
+        ],
+    )
 
 
 def shown(space: Any, mesh: int, pose: int, noise: float = 0.3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +97,7 @@ def test_a_batch_is_its_crops_one_by_one(space: Any, bank: Bank) -> None:
     for i in range(3):
         alone = shortlist(maps[i], box[i], [None])[0]
         assert [e.mesh for e in alone] == [e.mesh for e in together[i]]
-        assert all(torch.equal(a.pose, b.pose) for a, b in zip(alone, together[i], strict=True))
+        assert all(np.array_equal(a.pose, b.pose) for a, b in zip(alone, together[i], strict=True))
 
 
 def test_everything_can_be_listed(space: Any, bank: Bank) -> None:
@@ -128,10 +140,52 @@ def test_what_attracts_everything_is_held_back(space: Any, bank: Bank) -> None:
     loud = torch.zeros(MESHES)
     loud[2] = 2.0
     assert chosen(bank, loud) != 2
-    assert chosen(dataclasses.replace(bank, attraction=loud)) != 2
-    wide = torch.ones(MESHES)
+    assert chosen(dataclasses.replace(bank, attraction=loud[:, None].repeat(1, 3))) != 2
+    wide = torch.ones(MESHES, 3)
     wide[2] = 50.0
     assert chosen(dataclasses.replace(bank, spread=wide)) != 2
+
+
+@pytest.fixture
+def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels that fit the tiny meshes of these tests."""
+    looks = (Look(8, 24), Look(16, 48))
+    monkeypatch.setattr(shortlist_module, "LOOKS", looks)
+    monkeypatch.setattr(bank_module, "LOOKS", looks)
+
+
+def test_levels_leave_the_mesh_that_is_shown(space: Any, short_looks: None) -> None:
+    """Four of six meshes after the first level, two after the second: the one that all templates put first is among them."""
+    bank = made_bank(space)
+    narrow = lister(bank, CoarseConfig(first_meshes=4, second_meshes=2, shortlist_meshes=1, poses_more=0))
+    wide = lister(bank, CoarseConfig(shortlist_meshes=1, poses_more=0))
+    agreed = 0
+    for i in range(48):
+        maps, box = shown(space, i % MESHES, pose=i % 20, seed=i)
+        (by_levels,), (by_all,) = narrow(maps, box, [None])[0], wide(maps, box, [None])[0]
+        agreed += by_levels.mesh == by_all.mesh
+    assert agreed >= 46
+
+
+def test_what_a_level_drops_is_not_looked_at_again(space: Any, short_looks: None) -> None:
+    bank = made_bank(space)
+    maps, box = shown(space, 2, 5)
+    loud = bank.attraction.clone()
+    loud[2, 0] = 50.0  # the first level alone takes the shown mesh for one that attracts everything
+    config = CoarseConfig(first_meshes=4, second_meshes=4, shortlist_meshes=4)
+    assert 2 in [e.mesh for e in lister(bank, config)(maps, box, [None])[0]]
+    listed = lister(dataclasses.replace(bank, attraction=loud), config)(maps, box, [None])[0]
+    assert len(listed) == 4
+    assert 2 not in [e.mesh for e in listed]
+
+
+def test_crops_are_narrowed_down_each_for_itself(space: Any, short_looks: None) -> None:
+    shortlist = lister(made_bank(space), CoarseConfig(first_meshes=3, second_meshes=2, shortlist_meshes=2))
+    maps, box = zip(*(shown(space, mesh, 3) for mesh in (0, 4, 5)), strict=True)
+    together = shortlist(torch.cat(maps), torch.cat(box), [None, 1, None])
+    assert [e.mesh for e in together[1]] == [1]
+    for i in (0, 2):
+        assert [e.mesh for e in together[i]] == [e.mesh for e in shortlist(maps[i], box[i], [None])[0]]
 
 
 def test_the_boxs_aspect_counts(space: Any, bank: Bank) -> None:
@@ -139,19 +193,18 @@ def test_the_boxs_aspect_counts(space: Any, bank: Bank) -> None:
     blank = torch.zeros(1, 4, DIM, GRID, GRID)
     box = torch.tensor([[1.3, 1.0]])
     entry: MeshPoses = lister(bank, CoarseConfig(poses_each=8, poses_more=0))(blank, box, [2])[0][0]
-    distance = (bank.aspect[60:90] - torch.tensor(1.3).log()).abs()
-    assert set(entry.pose.tolist()) == set(distance.argsort()[:8].tolist())
+    distance = (bank.rows.aspect[60:90] - torch.tensor(1.3).log()).abs()
+    assert set(entry.pose.tolist()) == set(bank.pose[60:90][distance.argsort()[:8]].tolist())
 
 
 def test_runs_cut_where_poses_or_turns_change() -> None:
-    found = runs(torch.tensor(POSES), TURNS)
-    assert [(r.meshes.start, r.meshes.stop) for r in found] == [(0, 2), (2, 4), (4, 5), (5, 6)]
+    found = runs(POSES, TURNS)
     assert [(r.rows.start, r.rows.stop) for r in found] == [(0, 60), (60, 120), (120, 140), (140, 160)]
 
 
 def test_runs_are_bounded() -> None:
     poses = TEMPLATES_PER_BLOCK // 3
-    found = runs(torch.tensor([poses] * 7), [(0,)] * 7)
-    assert [r.meshes.stop - r.meshes.start for r in found] == [3, 3, 1]
+    found = runs([poses] * 7, [(0,)] * 7)
+    assert [(r.rows.stop - r.rows.start) // r.poses for r in found] == [3, 3, 1]
     assert found[-1].rows.stop == 7 * poses
-    assert len(runs(torch.tensor([2 * TEMPLATES_PER_BLOCK]), [(0,)])) == 1
+    assert len(runs([2 * TEMPLATES_PER_BLOCK], [(0,)])) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pasr_perception.bank import Bank, Basis, quantised
+from pasr_perception.bank import Bank, BankMesh, BankRows, Basis, quantised
 from pasr_perception.benchmark.grow import JITTER, disk_bytes, grow, grow_bank, repose
 from pasr_perception.geometry.viewpoints import base_poses
 from pasr_perception.library.store import MeshLibrary
@@ -16,27 +16,30 @@ from pasr_perception.templates import score_templates
 
 def small_bank(counts: tuple[int, ...] = (3, 5)) -> Bank:
     generator = torch.Generator().manual_seed(0)
-    total, rank = sum(counts), 16
-    code, step = quantised(torch.randn(total, rank, generator=generator))
     basis = Basis(torch.eye(4), torch.eye(16), 2)
-    attraction = torch.arange(len(counts)).float()
-    return Bank(
-        basis, code, step, torch.randn(total, generator=generator), torch.tensor(counts), attraction, attraction + 1
-    )
+    meshes = []
+    for mesh, count in enumerate(counts):
+        code, step = quantised(torch.randn(count, 16, generator=generator))
+        rows = BankRows(code, step, torch.randn(count, generator=generator))
+        meshes.append(
+            BankMesh(rows, torch.arange(count).int(), torch.full((3,), float(mesh)), torch.full((3,), mesh + 1.0))
+        )
+    return Bank.of(basis, meshes)
 
 
 def test_grown_bank_keeps_real_rows_and_moves_copies_by_the_jitter() -> None:
     bank = small_bank()
     grown = grow_bank(bank, [0, 1, 0, 1], real=2, seed=1)
     assert grown.count.tolist() == [3, 5, 3, 5]
-    assert grown.attraction.tolist() == [0, 1, 0, 1]
-    assert grown.spread.tolist() == [1, 2, 1, 2]
-    assert grown.code.shape == (16, 16)
-    assert torch.equal(grown.code[:8], bank.code)
-    assert torch.equal(grown.step[:8], bank.step)
-    assert torch.equal(grown.aspect, bank.aspect.repeat(2))
+    assert grown.attraction[:, 0].tolist() == [0, 1, 0, 1]
+    assert grown.spread[:, 0].tolist() == [1, 2, 1, 2]
+    assert grown.rows.code.shape == (16, 16)
+    assert torch.equal(grown.rows.code[:8], bank.rows.code)
+    assert torch.equal(grown.rows.step[:8], bank.rows.step)
+    assert torch.equal(grown.rows.aspect, bank.rows.aspect.repeat(2))
     real, copy = (
-        rows.float() * step[:, None] for rows, step in zip(grown.code.split(8), grown.step.split(8), strict=True)
+        rows.float() * step[:, None]
+        for rows, step in zip(grown.rows.code.split(8), grown.rows.step.split(8), strict=True)
     )
     cosine = torch.nn.functional.cosine_similarity(real, copy)
     assert cosine.mean() == pytest.approx((1 + JITTER**2) ** -0.5, abs=0.05)
@@ -47,8 +50,8 @@ def test_grown_bank_keeps_real_rows_and_moves_copies_by_the_jitter() -> None:
 def test_grown_bank_repeats_with_its_seed_and_copies_differ() -> None:
     bank = small_bank()
     once, again = (grow_bank(bank, [0, 0, 0], real=1, seed=3) for _ in range(2))
-    assert torch.equal(once.code, again.code)
-    assert not torch.equal(once.code[3:6], once.code[6:9])
+    assert torch.equal(once.rows.code, again.rows.code)
+    assert not torch.equal(once.rows.code[3:6], once.rows.code[6:9])
 
 
 def test_grow_lists_copies_and_links_their_files(library_path: Path, tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ def three(parts, library: Path) -> MeshLibrary:
 def test_a_mesh_is_what_the_library_has(three: MeshLibrary) -> None:
     resident = ResidentLibrary(three, NOBODY, CPU, 10**9)
     for i in range(3):
-        assert torch.equal(resident.features(i), three.data(i).features.float())
+        assert torch.equal(resident.sparse(i).features, three.data(i).features.float())
         assert torch.equal(resident.mesh(i).points, three.data(i).points)
-        assert torch.equal(resident.templates(i).weight, three.templates(i).weight)
+        assert torch.equal(resident.sparse(i).templates.weight, three.templates(i).weight)
     assert resident.turns == ((0, 1, 2, 3), (0, 1, 2, 3), (0,))
 
 
