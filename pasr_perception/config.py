@@ -87,6 +87,8 @@ class RefineConfig:
     top_k: int = 5  # candidates that are refined; the others keep their coarse pose and score
     unknowns: int = 3  # 3: rotation, 5: and shift in the crop, 6: and scale; newton only
     iterations: int = 3  # of newton, one rendering each; 0 turns refinement off
+    finalists: int = 2  # of newton: candidates that go on after the first iteration, the others rest there
+    polish: bool = True  # of newton: the winner takes the best of nine poses within five degrees in the end
     robust_scale: float = 3.0  # of newton: pixels whose residual is this many medians pull a quarter; 0 = all alike
     coverage_weight: float = 0.15  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs
     steps: int = 50  # of adamw; 0 turns refinement off
@@ -99,6 +101,10 @@ class RefineConfig:
         return self.method == "newton" and self.unknowns > 3
 
     @property
+    def polished(self) -> bool:
+        return self.method == "newton" and self.polish
+
+    @property
     def enabled(self) -> bool:
         return (self.iterations if self.method == "newton" else self.steps) > 0
 
@@ -106,6 +112,7 @@ class RefineConfig:
         known = ("newton", "adamw")
         _require(self.method in known, "refine.method", f"one of {', '.join(known)}", self.method)
         _require(self.top_k >= 1, "refine.top_k", "at least 1", self.top_k)
+        _require(self.finalists >= 1, "refine.finalists", "at least 1", self.finalists)
         _require(self.unknowns in (3, 5, 6), "refine.unknowns", "3, 5 or 6", self.unknowns)
         for name in ("iterations", "steps"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pasr_perception.bank import Bank
 from pasr_perception.coarse import coarse_search, quarter_turns, turn_maps
 from pasr_perception.config import PasrConfig
 from pasr_perception.crop import CropSpec, crop_detections
@@ -21,7 +22,7 @@ from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
 from pasr_perception.rank import Ranked, rank
-from pasr_perception.refine import Boxes, Hypotheses, RenderScene, outline_size, refine, splat_margin
+from pasr_perception.refine import Boxes, Contest, Hypotheses, RenderScene, outline_size, polish, refine, splat_margin
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.templates import outline_mismatch
 from pasr_perception.types import (
@@ -37,6 +38,12 @@ from pasr_perception.types import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Indices of the largest value of each part of values, which are `sizes` long."""
+    begin = itertools.accumulate(sizes[:-1], initial=0)
+    return torch.stack([first + part.argmax() for first, part in zip(begin, values.split(list(sizes)), strict=True)])
 
 
 class Pipeline:
@@ -62,8 +69,10 @@ class Pipeline:
             )
         self._attraction = attraction(library)
         rivals = self._attraction.rivals(config.rank.known_margin)
-        self._space = ResidentLibrary(library, rivals, device, config.coarse.resident_mb * 2**20)
-        self._shortlist = self._shortlister() if config.coarse.method == "shortlist" else None
+        bank = read_bank(library)
+        channels = None if bank is None else bank.basis.channels
+        self._space = ResidentLibrary(library, rivals, device, config.coarse.resident_mb * 2**20, channels)
+        self._shortlist = self._shortlister(bank) if config.coarse.method == "shortlist" else None
         self.turns = tuple(range(1 + max(max(turns) for turns in self._space.turns)))
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
 
@@ -75,8 +84,7 @@ class Pipeline:
         library = MeshLibrary.open(library_dir, expect_encoder=(encoder.name, encoder.fingerprint))
         return cls(library, encoder, config, device)
 
-    def _shortlister(self) -> Shortlister | None:
-        bank = read_bank(self.library)
+    def _shortlister(self, bank: Bank | None) -> Shortlister | None:
         if bank is None:
             logger.warning(
                 "library %s has no index that this version reads: every mesh is searched exhaustively, which is slow; "
@@ -155,15 +163,23 @@ class Pipeline:
             cloud,
             crop * maps.shape[1] + turn,
             Boxes(edges.to(self.device)[crop], clipped.to(self.device)[crop]).turned(turn),
+            Contest(
+                crop, self._space.rivals.offset[mesh].to(self.device), self._space.rivals.spread[mesh].to(self.device)
+            ),
         )
         result = refine(start, clouds, maps.flatten(0, 1), self._scene, config)
         back = quarter_turns(turn)
         rotation = back @ result.rotation
-        shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
-        outline = outline_size(clouds.points[cloud], rotation, self._scene.view)
+        outline = outline_size(clouds.outer_of(cloud), rotation, self._scene.view)
         box_size = (edges[:, 2:] - edges[:, :2]).to(self.device)[crop]
         mismatch = outline_mismatch(outline, box_size).diagonal()
         value = result.similarity - self.config.coarse.outline_weight * mismatch
+        if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
+            first = best_of_each(self._space.rivals.margin(value.cpu(), mesh), heads).to(self.device)
+            fine = polish(start.chosen(first), result.chosen(first), clouds, maps.flatten(0, 1), self._scene)
+            result = result.replaced(fine, first)
+            rotation = back @ result.rotation
+        shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
         scaled = result.log_scale + splat_margin(self._scene) * (result.log_scale != 0)
         displacement = torch.cat([shift, scaled[:, None]], 1)
         refined = zip(*(t.split(heads) for t in (rotation, result.similarity, value, displacement)), strict=True)

@@ -58,8 +58,17 @@ class ResidentMesh:
 class ResidentLibrary:
     """A library's meshes on a device, loaded when first asked for; the longest unused go when `limit_bytes` is reached."""
 
-    def __init__(self, library: MeshLibrary, rivals: Rivals, device: torch.device, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        library: MeshLibrary,
+        rivals: Rivals,
+        device: torch.device,
+        limit_bytes: int,
+        channels: torch.Tensor | None = None,
+    ) -> None:
+        """`channels` [D, R] are the leading ones of the library (`bank.Basis`)."""
         self.rivals = rivals
+        self._channels = None if channels is None else channels.to(device)
         self.turns = tuple(QUARTER_TURNS[entry.pose_set] for entry in library.entries)
         self._library, self._device, self._limit = library, device, limit_bytes
         self._held: OrderedDict[int, ResidentMesh] = OrderedDict()
@@ -92,4 +101,5 @@ class ResidentLibrary:
             torch.stack([m.points for m in found]),
             torch.stack([m.sparse.features for m in found]),
             torch.stack([m.outer for m in found]),
+            self._channels,
         )

@@ -6,20 +6,22 @@ import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.refine.adamw import refine_adamw
-from pasr_perception.refine.newton import refine_newton
+from pasr_perception.refine.newton import polish, refine_newton
 from pasr_perception.refine.outline import outer_points, outline_size
-from pasr_perception.refine.problem import Boxes, Clouds, Hypotheses, Pose, Refined, RenderScene
+from pasr_perception.refine.problem import Boxes, Clouds, Contest, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.similarity import similarity, splat_margin
 
 __all__ = [
     "Boxes",
     "Clouds",
+    "Contest",
     "Hypotheses",
     "Pose",
     "Refined",
     "RenderScene",
     "outer_points",
     "outline_size",
+    "polish",
     "refine",
     "similarity",
     "splat_margin",

@@ -12,15 +12,22 @@ does not match has no curvature on average, so each pixel's is scaled by its cos
 Only a pose whose value rises by the true splat (eq. 8 less the coverage cost) is taken; else the trust region shrinks. So no
 result is worse than its start. `coverage.py` keeps a rendering that may scale from shrinking to where the crop matches best;
 robust weights let pixels that something hides pull less.
+
+After the first step only the `finalists` of each detection go on: who is far behind then does not win.
+
+Eq. 8 is not smooth: points come and go, so it has many small maxima, which no gradient shows. `polish` looks at a few poses
+around one that is good already, and takes the best.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 import torch
 
 from pasr_perception.config import RefineConfig
+from pasr_perception.geometry.se3 import exp_so3
 from pasr_perception.refine.problem import Clouds, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.products import look_up
 from pasr_perception.refine.quadratic import (
@@ -40,6 +47,7 @@ CLIMB_STEPS = 3  # on the product maps, between two splats
 TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
 LATE_TRUST = 0.15  # the same for splat steps
 SHRINK = 0.4  # of the trust region where the splat contradicts the model
+POLISH = 0.087  # how far the poses that polishing looks at are turned, radians
 DAMPING, RELAX, STIFFEN = 0.1, 0.3, 5.0  # share of the largest curvature, and its change after good and bad steps
 
 
@@ -57,24 +65,75 @@ def refine_newton(
     pose, value, similarity = best.pose, best.value, best.similarity
     if not config.iterations:
         return Refined.of(pose, similarity)
+    state = Search(problem, pose, value, similarity, torch.full_like(value, TRUST), torch.full_like(value, DAMPING))
     template = cut_template(best, problem)
-    trust, damping = torch.full_like(value, TRUST), torch.full_like(value, DAMPING)
+    settled = Refined.of(pose, similarity)
+    left = torch.arange(len(value), device=value.device)  # of the hypotheses, those still refined
     for iteration in range(config.iterations):
+        last = iteration == config.iterations - 1
         far = iteration < config.iterations - config.iterations // 2
-        if far:
-            tried = climb(template, trust, problem)
-        else:
-            tried = moved_by(pose, newton_step(splat_model(template, problem), damping, trust.clamp(max=LATE_TRUST)))
-        found = splat(tried, problem)
-        better = found.value > value
-        pose = pose.replaced(found.pose, better)
-        value, similarity = torch.maximum(value, found.value), torch.where(better, found.similarity, similarity)
-        if iteration < config.iterations - 1:
-            template = template.replaced(cut_template(found, problem), better)
-            trust = torch.where(better, trust, SHRINK * trust)
-            if not far:
-                damping = damping * torch.where(better, RELAX, STIFFEN)
-    return Refined.of(pose, similarity)
+        state, template = step(state, template, far, last)
+        settled = settled.replaced(Refined.of(state.pose, state.similarity), left)
+        if iteration == 0 and start.contest is not None and not last:
+            kept = start.contest.finalists(state.value, config.finalists)
+            state, template, left = state.chosen(kept), template.chosen(kept), kept
+    return settled
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far H hypotheses have come."""
+
+    problem: Problem
+    pose: Pose
+    value: torch.Tensor  # [H] the best so far
+    similarity: torch.Tensor  # [H] at that pose
+    trust: torch.Tensor  # [H]
+    damping: torch.Tensor  # [H]
+
+    def chosen(self, index: torch.Tensor) -> Search:
+        """Some of them."""
+        rest = (t[index] for t in (self.value, self.similarity, self.trust, self.damping))
+        return Search(self.problem.chosen(index), self.pose.chosen(index), *rest)
+
+
+def step(at: Search, template: Template, far: bool, last: bool) -> tuple[Search, Template]:
+    """One step between splats; after the last one the template stays as it was."""
+    problem, trust, damping = at.problem, at.trust, at.damping
+    if far:
+        tried = climb(template, trust, problem)
+    else:
+        tried = moved_by(at.pose, newton_step(splat_model(template, problem), damping, trust.clamp(max=LATE_TRUST)))
+    found = splat(tried, problem)
+    better = found.value > at.value
+    if not last:
+        template = template.replaced(cut_template(found, problem), better)
+    return (
+        Search(
+            problem,
+            at.pose.replaced(found.pose, better),
+            torch.maximum(at.value, found.value),
+            torch.where(better, found.similarity, at.similarity),
+            torch.where(better, trust, SHRINK * trust),
+            damping if far else damping * torch.where(better, RELAX, STIFFEN),
+        ),
+        template,
+    )
+
+
+@torch.no_grad()
+def polish(start: Hypotheses, reached: Refined, clouds: Clouds, maps: torch.Tensor, scene: RenderScene) -> Refined:
+    """The best by eq. 8 of what was reached and its turns by `POLISH` about the eight diagonals; shift and scale stay."""
+    axes = torch.cartesian_prod(*[reached.rotation.new_tensor([-1.0, 1.0])] * 3) / math.sqrt(3)  # [8, 3]
+    turns, count = exp_so3(POLISH * axes), len(reached.rotation)
+    each = torch.arange(count, device=axes.device).repeat_interleave(len(turns))
+    pose = Pose((turns @ reached.rotation[:, None]).flatten(0, 1), reached.shift[each], reached.log_scale[each])
+    around = Hypotheses(pose.rotation, start.cloud[each], start.crop[each])
+    problem = Problem.of(around, clouds, maps, scene, RefineConfig())
+    found, best = splat(pose, problem).similarity.view(count, -1).max(1)
+    better, best = found > reached.similarity, best + len(turns) * torch.arange(count, device=axes.device)
+    rotation = torch.where(better[:, None, None], pose.rotation[best], reached.rotation)
+    return replace(reached, rotation=rotation, similarity=torch.maximum(found, reached.similarity))
 
 
 def splat_model(template: Template, problem: Problem) -> Quadratic:
@@ -105,7 +164,10 @@ class Carried:
 
     def __init__(self, template: Template, problem: Problem) -> None:
         self._template, self._problem, self._size = template, problem, problem.scene.splat.size
-        self._products = template.feature @ problem.cells[problem.crop].transpose(1, 2)  # [H, P, g * g]
+        feature, cells = template.feature, problem.cells
+        if problem.clouds.channels is not None:  # where to look needs no more than the leading channels
+            feature, cells = feature @ problem.clouds.channels, cells @ problem.clouds.channels
+        self._products = feature @ cells[problem.crop].transpose(1, 2)  # [H, P, g * g]
         at = problem.outline(template.pose.rotation)
         # a surface lies where its points are on average, its pixel where the cell is
         self._correction = template.middle - surface_pixels(template.pose, template.surface, at, self._size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -18,6 +18,7 @@ class Clouds:
     points: torch.Tensor  # [C, N, 3] float32, normalised frame
     features: torch.Tensor  # [C, N, D] float32
     outer: torch.Tensor | None = None  # [C, K] int64, `outer_points` of each where they are known already
+    channels: torch.Tensor | None = None  # [D, R] orthonormal, the leading ones of the library where they are known
 
     def outer_of(self, cloud: torch.Tensor) -> torch.Tensor:
         """The points [H, K, 3] that may form the outlines of clouds [H]."""
@@ -42,6 +43,10 @@ class Boxes:
     edges: torch.Tensor  # [H, 4] x_min, y_min, x_max, y_max in crop sizes
     clipped: torch.Tensor  # [H, 4] bool: the image border cuts here, so the object may go beyond
 
+    def chosen(self, index: torch.Tensor) -> Boxes:
+        """Some of them."""
+        return Boxes(self.edges[index], self.clipped[index])
+
     def turned(self, turn: torch.Tensor) -> Boxes:
         """The boxes in crops that were turned anticlockwise by `turn` [H] quarters."""
         edges, clipped = self.edges, self.clipped
@@ -54,6 +59,25 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class Contest:
+    """Which hypotheses are rivals, and what each one's similarity has to stand out from."""
+
+    group: torch.Tensor  # [H] int64, ascending: those of one detection
+    offset: torch.Tensor  # [H] of its mesh, see `types.Rivals`
+    spread: torch.Tensor  # [H]
+
+    def finalists(self, value: torch.Tensor, count: int) -> torch.Tensor:
+        """Indices of up to `count` of each group that stand out most by value [H], ascending."""
+        margin = (value - self.offset) / self.spread
+        order = margin.argsort(descending=True, stable=True)
+        order = order[self.group[order].argsort(stable=True)]  # group after group, best first
+        sizes = torch.bincount(self.group)
+        begin = (sizes.cumsum(0) - sizes)[self.group]
+        place = torch.arange(len(value), device=value.device) - begin
+        return order[place < count].sort().values
+
+
+@dataclass(frozen=True)
 class Hypotheses:
     """What is to be refined: H starting rotations, each of one cloud in one crop."""
 
@@ -61,6 +85,12 @@ class Hypotheses:
     cloud: torch.Tensor  # [H] int64 into the clouds
     crop: torch.Tensor  # [H] int64 into the maps
     boxes: Boxes | None = None  # where the outlines should end; needed with more than three unknowns
+    contest: Contest | None = None  # without it all are refined to the end
+
+    def chosen(self, index: torch.Tensor) -> Hypotheses:
+        """Some of them, rivals no more."""
+        boxes = None if self.boxes is None else self.boxes.chosen(index)
+        return Hypotheses(self.rotation[index], self.cloud[index], self.crop[index], boxes)
 
 
 @dataclass(frozen=True)
@@ -74,6 +104,10 @@ class Pose:
     @classmethod
     def by_outline(cls, rotation: torch.Tensor) -> Pose:
         return cls(rotation, rotation.new_zeros(len(rotation), 2), rotation.new_zeros(len(rotation)))
+
+    def chosen(self, index: torch.Tensor) -> Pose:
+        """Some of them."""
+        return Pose(self.rotation[index], self.shift[index], self.log_scale[index])
 
     def replaced(self, by: Pose, where: torch.Tensor) -> Pose:
         """The poses `where` [H] bool from others."""
@@ -100,3 +134,12 @@ class Refined:
     @classmethod
     def of(cls, pose: Pose, similarity: torch.Tensor) -> Refined:
         return cls(pose.rotation, similarity, pose.shift, pose.log_scale)
+
+    def chosen(self, index: torch.Tensor) -> Refined:
+        """Some of them."""
+        return Refined(self.rotation[index], self.similarity[index], self.shift[index], self.log_scale[index])
+
+    def replaced(self, by: Refined, at: torch.Tensor) -> Refined:
+        """The same with those at an index from others."""
+        pairs = ((getattr(self, f.name), getattr(by, f.name)) for f in fields(self))
+        return Refined(*(mine.index_copy(0, at, other) for mine, other in pairs))

@@ -45,6 +45,12 @@ class Problem:
         toll = outer.new_full((len(crop),), config.coverage_weight)
         return cls(start.cloud, crop, boxes, clouds, outer, cells, scene, config, toll)
 
+    def chosen(self, index: torch.Tensor) -> Problem:
+        """That of some hypotheses."""
+        boxes = None if self.boxes is None else self.boxes.chosen(index)
+        mine = {name: getattr(self, name)[index] for name in ("cloud", "crop", "outer", "toll")}
+        return replace(self, boxes=boxes, **mine)
+
     @property
     def margin(self) -> float:
         """Log scale that a rendering which may scale ends below its object: see `splat_margin`."""
@@ -85,6 +91,11 @@ class Template:
     feature: torch.Tensor  # [H, P, D] unit
     pull: torch.Tensor  # [H, P, 2] derivative of the cosine by where the surface is in the image, through the splat
     metric: torch.Tensor  # [H, P, 2, 2] Gauss-Newton's negated second derivative
+
+    def chosen(self, index: torch.Tensor) -> Template:
+        """Some of the hypotheses."""
+        pixels = (getattr(self, f.name)[index] for f in fields(self) if f.name != "pose")
+        return Template(self.pose.chosen(index), *pixels)
 
     def replaced(self, by: Template, where: torch.Tensor) -> Template:
         """The hypotheses `where` [H] bool from another template."""

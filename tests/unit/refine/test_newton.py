@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.viewpoints import look_at
-from pasr_perception.refine import Boxes, Clouds, Hypotheses, Pose, refine, similarity
-from pasr_perception.refine.newton import Carried, splat_model
+from pasr_perception.refine import Boxes, Clouds, Contest, Hypotheses, Pose, refine, similarity
+from pasr_perception.refine.newton import POLISH, Carried, polish, splat_model
 from pasr_perception.refine.quadratic import moved_by
 from pasr_perception.refine.template import Problem, cut_template, splat
 
@@ -168,6 +169,27 @@ def test_a_batch_is_its_hypotheses_one_by_one(stage: Any) -> None:
         torch.testing.assert_close(alone.similarity[0], together.similarity[i], rtol=0, atol=1e-3)
 
 
+def test_polishing_takes_the_best_of_its_neighbours(stage: Any) -> None:
+    truth = displaced(stage, 8, 4, 3)
+    start = stage.start(truth, 5, 9)
+    maps = stage.maps(truth, 3)
+    config = RefineConfig(iterations=0)
+    reached = refine(start, stage.clouds, maps, stage.scene, config)
+    found = polish(start, reached, stage.clouds, maps, stage.scene)
+    assert (found.similarity >= reached.similarity).all()
+    risen = found.similarity > reached.similarity
+    assert risen.any()
+    moved = stage.off_degrees(found.rotation, Pose.by_outline(reached.rotation))
+    torch.testing.assert_close(moved[risen], torch.full_like(moved[risen], np.degrees(POLISH)), rtol=1e-3, atol=1e-3)
+    assert (moved[~risen] < 0.05).all()
+    again = refine(start_at(start, found.rotation), stage.clouds, maps, stage.scene, config)
+    torch.testing.assert_close(again.similarity, found.similarity)  # what is said of a pose is eq. 8 there
+
+
+def start_at(start: Hypotheses, rotation: torch.Tensor) -> Hypotheses:
+    return Hypotheses(rotation, start.cloud, start.crop, start.boxes)
+
+
 def test_shift_and_scale_need_a_box(stage: Any) -> None:
     start = Hypotheses(stage.poses(1, 1), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
     maps = stage.maps(Pose.by_outline(start.rotation))
@@ -176,3 +198,36 @@ def test_shift_and_scale_need_a_box(stage: Any) -> None:
     ):
         refine(start, stage.clouds, maps, stage.scene, RefineConfig(unknowns=6))
     refine(start, stage.clouds, maps, stage.scene, RefineConfig(unknowns=3))
+
+
+def test_leading_channels_are_enough_to_say_where_to_look(stage: Any) -> None:
+    """What is reached is judged by all channels; the way there may go by three quarters of them."""
+    truth = Pose.by_outline(stage.poses(12, 6))
+    start, maps = stage.start(truth, 12, 7), stage.maps(truth, 8)
+    features = stage.clouds.features[0]
+    channels = torch.linalg.eigh(features.T @ features)[1].flip(1)[:, :12]
+    narrow = dataclasses.replace(stage.clouds, channels=channels)
+    config = RefineConfig(iterations=4)
+    by_all, by_some = (refine(start, clouds, maps, stage.scene, config) for clouds in (stage.clouds, narrow))
+    assert by_some.similarity.median() > by_all.similarity.median() - 0.005
+    again = refine(start_at(start, by_some.rotation), stage.clouds, maps, stage.scene, RefineConfig(iterations=0))
+    torch.testing.assert_close(again.similarity, by_some.similarity)
+
+
+def test_only_finalists_go_on_after_the_first_iteration(stage: Any) -> None:
+    truth = Pose.by_outline(stage.poses(6, 6))
+    start, maps = stage.start(truth, 12, 7), stage.maps(truth, 8)
+    group = torch.tensor([0, 0, 0, 1, 1, 1])
+    contest = Contest(group, torch.zeros(6), torch.ones(6))
+    config = RefineConfig(iterations=4, finalists=1)
+    short, long = (
+        refine(start, stage.clouds, maps, stage.scene, dataclasses.replace(config, iterations=n)) for n in (1, 4)
+    )
+    found = refine(dataclasses.replace(start, contest=contest), stage.clouds, maps, stage.scene, config)
+    for part in (slice(0, 3), slice(3, 6)):
+        final = part.start + int(
+            short.similarity[part].argmax()
+        )  # the first of four iterations is no other than of one
+        others = [i for i in range(part.start, part.stop) if i != final]
+        torch.testing.assert_close(found.rotation[final], long.rotation[final], atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.rotation[others], short.rotation[others], atol=1e-4, rtol=0)

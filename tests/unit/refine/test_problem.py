@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pasr_perception.coarse import quarter_turns
-from pasr_perception.refine import Boxes, Pose
+from pasr_perception.refine import Boxes, Contest, Pose
 
 
 def test_boxes_turn_with_their_crops() -> None:
@@ -36,3 +36,12 @@ def test_a_pose_scales_about_the_middle_and_then_shifts() -> None:
     pose = Pose(torch.eye(3)[None], torch.tensor([[0.1, -0.2]]), torch.tensor([2.0]).log())
     found = pose.move(torch.tensor([[[5.0, 5.0], [6.0, 4.0]]]), 10)
     torch.testing.assert_close(found, torch.tensor([[[6.0, 3.0], [8.0, 1.0]]]))
+
+
+def test_finalists_are_those_of_each_detection_that_stand_out_most() -> None:
+    group = torch.tensor([0, 0, 0, 2, 2])
+    contest = Contest(group, offset=torch.tensor([0.0, 0.5, 0.0, 0.0, 0.0]), spread=torch.tensor([1.0, 1, 0.1, 1, 1]))
+    value = torch.tensor([0.3, 0.7, 0.1, 0.2, 0.4])  # margins 0.3, 0.2, 1.0; 0.2, 0.4
+    assert contest.finalists(value, 1).tolist() == [2, 4]
+    assert contest.finalists(value, 2).tolist() == [0, 2, 3, 4]
+    assert contest.finalists(value, 9).tolist() == [0, 1, 2, 3, 4]
