@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pasr_perception.bank import Bank
+from pasr_perception.budget import check_fits, free_bytes, needs
 from pasr_perception.coarse import coarse_search, quarter_turns, turn_maps
 from pasr_perception.config import PasrConfig
 from pasr_perception.crop import CropSpec, crop_detections
@@ -34,6 +35,7 @@ from pasr_perception.types import (
     FrameResult,
     Hypothesis,
     ObjectEstimate,
+    Rivals,
     StageTimings,
 )
 
@@ -72,8 +74,12 @@ class Pipeline:
         bank = read_bank(library)
         channels = None if bank is None else bank.basis.channels
         self._space = ResidentLibrary(library, rivals, device, config.coarse.resident_mb * 2**20, channels)
-        self._shortlist = self._shortlister(bank) if config.coarse.method == "shortlist" else None
         self.turns = tuple(range(1 + max(max(turns) for turns in self._space.turns)))
+        if bank is not None:
+            stored = sum(e.data_bytes for e in library.entries)
+            wanted = needs(bank, stored, len(self.turns), config.coarse.resident_mb * 2**20, device)
+            check_fits(wanted, free_bytes(device), device)
+        self._shortlist = self._shortlister(bank) if config.coarse.method == "shortlist" else None
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
 
     @classmethod
@@ -120,6 +126,11 @@ class Pipeline:
         spans = [b - a for a, b in itertools.pairwise(times)]
         unplaced = [(c.detection, "no pose explains its box") for c, o in zip(crops, objects, strict=True) if o is None]
         return FrameResult(tuple(o for o in objects if o is not None), StageTimings(*spans), (*rejected, *unplaced))
+
+    @property
+    def rivals(self) -> Rivals:
+        """What a mesh's value has to stand out from: shards of one library are merged by it."""
+        return self._space.rivals
 
     def search(
         self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None] | None = None
