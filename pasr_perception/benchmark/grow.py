@@ -14,12 +14,12 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from pasr_perception.bank import Bank, BankRows, quantised
+from pasr_perception.bank import LOOKS, Bank, BankRows, quantised
 from pasr_perception.geometry.viewpoints import base_poses
 from pasr_perception.library.format import Listing, MeshEntry, data_file, mesh_file
 from pasr_perception.library.listing import write_listing
@@ -85,13 +85,29 @@ def grow_bank(bank: Bank, origin: Sequence[int], real: int, seed: int) -> Bank:
     noise = torch.randn(longest + NOISE_ROWS, bank.basis.rank, generator=generator)
     noise = JITTER * torch.nn.functional.normalize(noise, dim=1)  # drawn once: a copy takes a stretch of it
     first = torch.randint(NOISE_ROWS, (len(origin),), generator=generator).tolist()
-    meshes = []
+    pose = torch.cat([source[index].pose for index in origin])
+    rows = BankRows(
+        torch.empty(len(pose), bank.basis.rank, dtype=torch.int8), torch.empty(len(pose)), torch.empty(len(pose))
+    )
+    firsts, end = [], 0
     for i, index in enumerate(origin):
-        mesh = source[index]
+        mine = source[index].rows
         if i >= real:
-            mesh = replace(mesh, rows=_jittered(mesh.rows, noise[first[i] : first[i] + len(mesh.pose)]))
-        meshes.append(mesh)
-    return Bank.of(bank.basis, meshes)
+            mine = _jittered(mine, noise[first[i] : first[i] + len(mine.step)])
+        begin, end = end, end + len(mine.step)
+        for whole, part in zip(vars(rows).values(), vars(mine).values(), strict=True):
+            whole[begin:end] = part
+        firsts.append(rows[begin:end].first(LOOKS[0]))  # a view, which keeps no copy's rows alive
+    chosen = list(origin)
+    return Bank(
+        bank.basis,
+        rows,
+        BankRows.joined(firsts),
+        pose,
+        bank.count[chosen],
+        bank.attraction[chosen],
+        bank.spread[chosen],
+    )
 
 
 def _jittered(rows: BankRows, noise: torch.Tensor) -> BankRows:
