@@ -90,6 +90,11 @@ class Pipeline:
         library = MeshLibrary.open(library_dir, expect_encoder=(encoder.name, encoder.fingerprint))
         return cls(library, encoder, config, device)
 
+    def reopened(self, library_dir: str | Path) -> Pipeline:
+        """The same encoder and settings with a library as it is on disk now; raises LibraryError if it does not fit."""
+        encoder = (self.encoder.name, self.encoder.fingerprint)
+        return Pipeline(MeshLibrary.open(library_dir, encoder), self.encoder, self.config, self.device)
+
     def _shortlister(self, bank: Bank | None) -> Shortlister | None:
         if bank is None:
             logger.warning(

@@ -23,6 +23,14 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """A depth map registered to the colour image: same size, same distortion."""
+
+    metres: np.ndarray  # [H, W] float32 along the optical axis; 0, NaN and infinity are holes
+    stamp_ns: int = 0
+
+
+@dataclass(frozen=True)
 class Frame:
     """One camera image with its calibration."""
 
@@ -30,6 +38,7 @@ class Frame:
     camera: Camera
     stamp_ns: int = 0
     frame_id: str = "camera"
+    depth: Depth | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
+from pasr_perception.ros.encodings import ENCODINGS
 from pasr_perception.ros.sync import StampMatcher
 
 __all__ = ["ApproximateTimeSynchronizer", "CvBridge", "CvBridgeError", "SimpleFilter", "TransformBroadcaster"]
@@ -39,40 +40,35 @@ except ImportError:
 try:
     from cv_bridge import CvBridge, CvBridgeError
 except ImportError:
-    # channels and depth of each encoding, and how it becomes RGB
-    _ENCODINGS: dict[str, tuple[int, type[np.generic], int | None]] = {
-        "rgb8": (3, np.uint8, None),
-        "bgr8": (3, np.uint8, cv2.COLOR_BGR2RGB),
-        "rgba8": (4, np.uint8, cv2.COLOR_RGBA2RGB),
-        "bgra8": (4, np.uint8, cv2.COLOR_BGRA2RGB),
-        "mono8": (1, np.uint8, cv2.COLOR_GRAY2RGB),
-        "mono16": (1, np.uint16, cv2.COLOR_GRAY2RGB),
-    }
 
     class CvBridgeError(TypeError):  # type: ignore[no-redef]
         """An image message that cannot be converted."""
 
     class CvBridge:  # type: ignore[no-redef]
-        """`cv_bridge.CvBridge` for the encodings of `_ENCODINGS`, to `passthrough` or `rgb8`."""
+        """`cv_bridge.CvBridge` for the encodings of `encodings`, to `passthrough` or `rgb8`."""
 
         def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = "passthrough") -> np.ndarray:
             """The message as an array [H, W] or [H, W, C]; a view of its bytes where nothing has to be converted."""
-            if img_msg.encoding not in _ENCODINGS:
-                raise CvBridgeError(f"encoding {img_msg.encoding!r} is not one of {', '.join(_ENCODINGS)}")
+            if img_msg.encoding not in ENCODINGS:
+                raise CvBridgeError(f"encoding {img_msg.encoding!r} is not one of {', '.join(ENCODINGS)}")
             if desired_encoding not in ("passthrough", "rgb8"):
                 raise CvBridgeError(f"desired_encoding {desired_encoding!r} is not one of passthrough, rgb8")
-            channels, kind, to_rgb = _ENCODINGS[img_msg.encoding]
-            pixels = _pixels(img_msg, channels, np.dtype(kind))
+            encoding = ENCODINGS[img_msg.encoding]
+            pixels = _pixels(img_msg, encoding.channels, np.dtype(encoding.kind))
             if desired_encoding == "passthrough" or img_msg.encoding == "rgb8":
                 return pixels
             if pixels.dtype == np.uint16:
                 pixels = np.round(pixels * (255.0 / 65535.0)).astype(np.uint8)
-            return cv2.cvtColor(pixels, to_rgb) if to_rgb is not None else pixels
+            try:
+                return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.to_rgb)
+            except cv2.error as error:
+                raise CvBridgeError(str(error)) from error
 
         def cv2_to_imgmsg(self, cvim: np.ndarray, encoding: str = "passthrough", header: Any = None) -> Image:
             """An array [H, W] or [H, W, C] as a message in `encoding` (its channels and depth have to fit)."""
             channels = 1 if cvim.ndim == 2 else cvim.shape[2]
-            if encoding not in _ENCODINGS or _ENCODINGS[encoding][:2] != (channels, cvim.dtype.type):
+            known = ENCODINGS.get(encoding)
+            if known is None or (known.channels, known.kind) != (channels, cvim.dtype.type):
                 raise CvBridgeError(f"encoding {encoding!r} does not fit an image {cvim.shape} {cvim.dtype}")
             message = Image(height=cvim.shape[0], width=cvim.shape[1], encoding=encoding, is_bigendian=0)
             if header is not None:

@@ -1,18 +1,22 @@
-"""What the node tells /diagnostics: one status per processed frame, and one per second about its inputs."""
+"""What the node tells /diagnostics: one status per processed frame, and one per second about itself and its inputs."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from pasr_perception.ros.logs import Complaints
-from pasr_perception.ros.sync import InputMonitor
+from pasr_perception.ros.monitor import InputMonitor
 from pasr_perception.types import StageTimings
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+COUNTED = ("received", "answered", "dropped", "failed", "rejected", "ignored")
 
 
 @dataclass(frozen=True)
@@ -24,79 +28,93 @@ class FrameReport:
     problems: tuple[str, ...]  # why a detection has no answer, one per detection
     timings: StageTimings
     convert_s: float  # decoding and checking the messages
+    publish_s: float  # making and sending the answer
     stamp_to_publish_s: float
+    notes: tuple[str, ...] = ()  # what made the answer worse than it could be, without taking it away
 
 
 def latencies_ms(report: FrameReport) -> dict[str, float]:
     """Per-stage wall time in milliseconds, as `latency_ms/<stage>`."""
     stages = {f.name: getattr(report.timings, f.name) for f in dataclasses.fields(StageTimings)}
-    stages |= {"total": report.timings.total, "convert": report.convert_s}
+    stages |= {"total": report.timings.total, "convert": report.convert_s, "publish": report.publish_s}
     stages |= {"stamp_to_publish": report.stamp_to_publish_s}
     return {f"latency_ms/{name}": seconds * 1e3 for name, seconds in stages.items()}
 
 
 class Diagnostics:
-    """Counts and publishes; safe to call from the worker and from callbacks."""
+    """Counts and publishes; safe to call from the worker and from callbacks.
 
-    def __init__(self, node: Node, complaints: Complaints, monitor: InputMonitor, patience_s: float) -> None:
-        self._node = node
-        self._complaints = complaints
-        self._monitor = monitor
-        self._patience_s = patience_s
+    `state` says in a word what the node is doing (its lifecycle state).
+    """
+
+    def __init__(self, node: Node, complaints: Complaints, state: Callable[[], str]) -> None:
+        self._node, self._complaints, self._state = node, complaints, state
+        self._name = node.get_fully_qualified_name().lstrip("/")
         self._lock = threading.Lock()
-        self._counts = {"frames/received": 0, "frames/answered": 0, "frames/dropped": 0, "frames/failed": 0}
+        self._counts = {f"frames/{name}": 0 for name in COUNTED}
         self._last_error = ""
+        self._busy_since: float | None = None
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.monitor: InputMonitor | None = None  # while the node listens
+        self.standing_problem = ""  # what stays wrong until someone acts, beside what frames say
 
     @property
     def counts(self) -> dict[str, int]:
-        """Frames received, answered, dropped and failed so far."""
+        """Frames received, answered, dropped and so on so far."""
         with self._lock:
             return dict(self._counts)
 
-    def received(self, dropped: bool) -> None:
-        """Count a complete set of inputs; `dropped`: an older one was thrown away for it."""
+    def count(self, name: str) -> None:
+        """Add one to the counter `frames/<name>`."""
         with self._lock:
-            self._counts["frames/received"] += 1
-            self._counts["frames/dropped"] += int(dropped)
+            self._counts[f"frames/{name}"] += 1
+
+    def began(self) -> None:
+        """Note that work on a frame begins."""
+        self._busy_since = time.monotonic()
 
     def answered(self, report: FrameReport) -> None:
         """Report a frame that went through."""
-        with self._lock:
-            self._counts["frames/answered"] += 1
-        level = DiagnosticStatus.WARN if report.problems else DiagnosticStatus.OK
+        self._busy_since = None
+        self.count("answered")
         text = f"{report.objects} objects in {report.timings.total * 1e3:.0f} ms"
         if report.problems:
             text += f", {len(report.problems)} detections without an answer: {report.problems[0]}"
-        latencies = {name: f"{ms:.3f}" for name, ms in latencies_ms(report).items()}
+        text = "; ".join([text, *report.notes])
         values = {"frame_stamp": report.stamp_ns, "objects": report.objects, "unanswered": len(report.problems)}
-        values |= latencies
-        self._publish("pipeline", level, text, values)
+        values |= {name: f"{ms:.3f}" for name, ms in latencies_ms(report).items()}
+        self._publish("pipeline", WARN if report.problems or report.notes else OK, text, values)
 
     def failed(self, stamp_ns: int, error: str) -> None:
         """Report a frame that ended in `error`."""
-        with self._lock:
-            self._counts["frames/failed"] += 1
-            self._last_error = error
-        self._publish("pipeline", DiagnosticStatus.ERROR, error, {"frame_stamp": stamp_ns})
+        self._busy_since = None
+        self.count("failed")
+        self._last_error = error
+        self._publish("pipeline", ERROR, error, {"frame_stamp": stamp_ns})
 
-    def check_inputs(self) -> None:
-        """Report what arrives; complain if it never matches. To be called about once per second."""
-        status = self._monitor.status()
-        problem = self._monitor.why_nothing_matches(status, self._patience_s)
-        if problem:
-            self._complaints.complain("inputs do not match", problem)
-        level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
-        values: dict[str, object] = {}
+    def check(self, patience_s: float) -> None:
+        """Report the node's state and what arrives; complain if nothing comes of it. To be called every second."""
+        status = self.monitor.status() if self.monitor else ()
+        unmatched = self.monitor.why_nothing_matches(status, patience_s) if self.monitor else None
+        if unmatched:
+            self._complaints.complain("inputs do not match", unmatched)
+        busy_since = self._busy_since
+        busy_s = 0.0 if busy_since is None else time.monotonic() - busy_since
+        stalled = f"the frame under way takes {busy_s:.1f} s so far" if busy_s > patience_s else None
+        if stalled:
+            self._complaints.complain("stalled", stalled)
+        problems = [p for p in (self.standing_problem, unmatched, stalled) if p]
+        values: dict[str, object] = {"state": self._state()}
         for item in status:
             values |= {f"{item.topic}/received": item.total, f"{item.topic}/rate_hz": f"{item.rate_hz:.2f}"}
-        waiting = "no input yet" if not any(s.total for s in status) else "receiving"
-        self._publish("input", level, problem or waiting, values)
+        receiving = "receiving" if any(s.total for s in status) else "no input yet"
+        text = "; ".join(problems) or (receiving if self.monitor else f"not listening: {self._state()}")
+        self._publish("input", WARN if problems else OK, text, values)
 
     def _publish(self, part: str, level: bytes, text: str, values: Mapping[str, object]) -> None:
         common: dict[str, object] = {**self.counts, "last_error": self._last_error}
         common |= {"complaints": self._complaints.total, "last_complaint": self._complaints.last}
-        status = DiagnosticStatus(level=level, name=f"{self._node.get_name()}: {part}", message=text)
+        status = DiagnosticStatus(level=level, name=f"{self._name}: {part}", message=text)
         status.values = _key_values([*values.items(), *common.items()])
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 MAX_KINDS = 1000  # kinds of complaint remembered for throttling
@@ -16,7 +18,7 @@ class Complaints:
 
     def __init__(self, logger: Any, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
-        self._period_s = period_s
+        self.period_s = period_s
         self._clock = clock
         self._lock = threading.Lock()
         self._logged: dict[str, tuple[float, int]] = {}  # kind -> when it was last logged, how many held back since
@@ -30,7 +32,7 @@ class Complaints:
             self.last = text
             now = self._clock()
             when, held_back = self._logged.get(kind, (-float("inf"), 0))
-            if now - when < self._period_s:
+            if now - when < self.period_s:
                 self._logged[kind] = (when, held_back + 1)
                 return
             if len(self._logged) >= MAX_KINDS:
@@ -40,19 +42,38 @@ class Complaints:
         self._logger.warning(text + again + details)
 
 
-class RosLogHandler(logging.Handler):
-    """Passes records of `logging` on to a ROS logger."""
+_listener: ContextVar[Any] = ContextVar("listener", default=None)
 
-    def __init__(self, logger: Any) -> None:
+
+class RosLogHandler(logging.Handler):
+    """Passes records of `logging` on to the ROS logger that the recording thread speaks for, if any."""
+
+    def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
+        logger = _listener.get()
+        if logger is None:
+            return
         text = self.format(record)
         # one line per severity: rclpy ties each calling line to the first severity it used
         if record.levelno >= logging.ERROR:
-            self._logger.error(text)
+            logger.error(text)
         elif record.levelno >= logging.WARNING:
-            self._logger.warning(text)
+            logger.warning(text)
         else:
-            self._logger.info(text)
+            logger.info(text)
+
+
+@contextmanager
+def speaking_for(logger: Any) -> Iterator[None]:
+    """What the package logs in this thread goes to the ROS logger `logger`; several nodes in a process stay apart."""
+    package = logging.getLogger("pasr_perception")
+    if not any(isinstance(handler, RosLogHandler) for handler in package.handlers):
+        package.addHandler(RosLogHandler())
+        package.setLevel(logging.INFO)
+    before = _listener.set(logger)
+    try:
+        yield
+    finally:
+        _listener.reset(before)

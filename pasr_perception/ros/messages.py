@@ -126,15 +126,22 @@ def transforms_to_msgs(header: Header, objects: Sequence[NamedHypotheses], prefi
 class MarkerBook:
     """Mesh and label markers with one id per object for as long as it is seen, and deletions once it is gone."""
 
-    def __init__(self, lifetime_s: float) -> None:
-        seconds = int(lifetime_s)
-        self._lifetime = Duration(sec=seconds, nanosec=int((lifetime_s - seconds) * 1e9))
+    def __init__(self) -> None:
         self._ids: dict[str, int] = {}
         self._next = 0
         self._fresh = True
 
-    def update(self, header: Header, objects: Sequence[NamedHypotheses], shapes: Mapping[str, Shape]) -> MarkerArray:
-        """The markers that turn what RViz shows into `objects`."""
+    def clear(self, header: Header) -> MarkerArray:
+        """The marker that takes everything away; the objects of the next update are new."""
+        self._ids.clear()
+        return MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
+
+    def update(
+        self, header: Header, objects: Sequence[NamedHypotheses], shapes: Mapping[str, Shape], lifetime_s: float = 0.0
+    ) -> MarkerArray:
+        """The markers that turn what RViz shows into `objects`; it drops one not renewed for `lifetime_s` (0: never)."""
+        seconds = int(lifetime_s)
+        lifetime = Duration(sec=seconds, nanosec=int((lifetime_s - seconds) * 1e9))
         array = MarkerArray()
         if self._fresh:  # whatever an earlier run of the node left behind
             array.markers.append(Marker(header=header, action=Marker.DELETEALL))
@@ -149,28 +156,29 @@ class MarkerBook:
                 self._ids[item.name] = self._next
                 self._next = (self._next + 1) % 2**31
             number, shape = self._ids[item.name], shapes[item.best.mesh_id]
-            array.markers.append(self._mesh(header, number, item.best, shape))
-            array.markers.append(self._label(header, number, item, shape))
+            for marker in (_mesh(header, number, item.best, shape), _label(header, number, item, shape)):
+                marker.lifetime = lifetime
+                array.markers.append(marker)
         return array
 
-    def _mesh(self, header: Header, number: int, best: Hypothesis, shape: Shape) -> Marker:
-        marker = Marker(header=header, ns=MESHES, id=number, type=Marker.MESH_RESOURCE, action=Marker.ADD)
-        marker.pose = pose_to_msg(best.T_cam_obj)
-        marker.scale = Vector3(x=1.0, y=1.0, z=1.0)
-        marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
-        marker.mesh_resource = shape.uri
-        marker.mesh_use_embedded_materials = True
-        marker.lifetime = self._lifetime
-        return marker
 
-    def _label(self, header: Header, number: int, item: NamedHypotheses, shape: Shape) -> Marker:
-        marker = Marker(header=header, ns=LABELS, id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
-        radius = 0.5 * float(np.linalg.norm(shape.extent))
-        marker.pose = pose_to_msg(item.best.T_cam_obj, shape.center)
-        marker.pose.orientation = Quaternion(w=1.0)
-        marker.pose.position.y -= radius  # up, in an optical frame
-        marker.scale = Vector3(z=0.25 * radius)
-        marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
-        marker.text = f"{item.best.mesh_id} {item.best.score:.2f}"
-        marker.lifetime = self._lifetime
-        return marker
+def _mesh(header: Header, number: int, best: Hypothesis, shape: Shape) -> Marker:
+    marker = Marker(header=header, ns=MESHES, id=number, type=Marker.MESH_RESOURCE, action=Marker.ADD)
+    marker.pose = pose_to_msg(best.T_cam_obj)
+    marker.scale = Vector3(x=1.0, y=1.0, z=1.0)
+    marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    marker.mesh_resource = shape.uri
+    marker.mesh_use_embedded_materials = True
+    return marker
+
+
+def _label(header: Header, number: int, item: NamedHypotheses, shape: Shape) -> Marker:
+    marker = Marker(header=header, ns=LABELS, id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
+    radius = 0.5 * float(np.linalg.norm(shape.extent))
+    marker.pose = pose_to_msg(item.best.T_cam_obj, shape.center)
+    marker.pose.orientation = Quaternion(w=1.0)
+    marker.pose.position.y -= radius  # up, in an optical frame
+    marker.scale = Vector3(z=0.25 * radius)
+    marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    marker.text = f"{item.best.mesh_id} {item.best.score:.2f}"
+    return marker

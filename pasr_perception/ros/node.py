@@ -1,37 +1,43 @@
-"""The ROS 2 node: image + camera_info + 2D detections in, mesh ids + 6-DoF poses out (DESIGN 6 is its contract).
+"""The ROS 2 node: image + camera_info + 2D detections in, mesh ids + 6-DoF poses out (the README is its contract).
 
-Callbacks only sort messages into sets; one worker thread converts, searches and publishes the newest set.
+A lifecycle node whose transitions are mirror images: `configure` and `activate` push onto a stack what undoes each of their
+steps, `cleanup` and `deactivate` unwind it. Callbacks only sort messages into sets; one worker converts, searches and
+publishes the newest set (processing.py).
 """
 
 from __future__ import annotations
 
-import logging
 import sys
-import time
-import traceback
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.node import Node
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from pasr_perception.config import ConfigError, PasrConfig
+from pasr_perception.config import PasrConfig
 from pasr_perception.ros import params
-from pasr_perception.ros.convert import BadMessage, detections_from_msg, frame_from_msgs, stamp_to_ns
-from pasr_perception.ros.diagnostics import Diagnostics, FrameReport
-from pasr_perception.ros.inputs import CAMERA_INFO, DETECTIONS, IMAGE, InputSet, SynchronisedInputs
-from pasr_perception.ros.logs import Complaints, RosLogHandler
-from pasr_perception.ros.publish import Library, ResultPublisher
-from pasr_perception.ros.sync import InputMonitor
+from pasr_perception.ros.checks import BadMessage
+from pasr_perception.ros.diagnostics import Diagnostics
+from pasr_perception.ros.inputs import InputEvents, InputSet, SynchronisedInputs
+from pasr_perception.ros.live import LiveParameters
+from pasr_perception.ros.loading import open_pipeline, reopen_pipeline
+from pasr_perception.ros.logs import Complaints, speaking_for
+from pasr_perception.ros.monitor import InputMonitor
+from pasr_perception.ros.params import NodeConfig
+from pasr_perception.ros.processing import FrameProcessor, PosePipeline
+from pasr_perception.ros.publish import ResultPublisher
+from pasr_perception.ros.services import Services
 from pasr_perception.ros.worker import LatestWorker
-from pasr_perception.types import Detection, Frame, FrameResult
 
 NODE_NAME = "pasr_node"
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -39,109 +45,204 @@ CAMERA_INFO_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 DETECTIONS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
 
-class PosePipeline(Protocol):
-    """What the node asks of `pasr_perception.Pipeline`."""
-
-    @property
-    def library(self) -> Library: ...
-
-    def detect(self, frame: Frame, detections: Sequence[Detection]) -> FrameResult: ...
-
-
-class PasrNode(Node):
-    """`pasr_node`. Loading the encoder and the library happens here; ConfigError, OSError or ValueError if it cannot.
+class PasrNode(LifecycleNode):
+    """`pasr_node`. ConfigError if its parameters are unfit; nothing is loaded before `configure` (or `start`).
 
     `pipeline`: one that is open already, instead of the one that the parameters describe.
     """
 
-    def __init__(self, pipeline: PosePipeline | None = None, **node_arguments: Any) -> None:
-        super().__init__(NODE_NAME, **node_arguments)
-        self._config, pasr_config = params.declare(self)
-        self._log_handler = RosLogHandler(self.get_logger())
-        package_logger = logging.getLogger("pasr_perception")
-        package_logger.setLevel(logging.INFO)
-        package_logger.addHandler(self._log_handler)
-        self._pipeline = pipeline or self._open_pipeline(pasr_config)
+    def __init__(self, pipeline: PosePipeline | None = None, node_name: str = NODE_NAME, **node_arguments: Any) -> None:
+        super().__init__(node_name, **node_arguments)
+        self._given_pipeline = pipeline
+        self._config, self._pasr_config = params.declare(self)
         self._complaints = Complaints(self.get_logger(), self._config.complaint_period_s)
-        image_topic = "image" if self._config.image_transport == "raw" else "image/compressed"
-        monitor = InputMonitor([self.resolve_topic_name(t) for t in (image_topic, "camera_info", "detections")])
-        self.diagnostics = Diagnostics(self, self._complaints, monitor, self._config.input_patience_s)
-        self._publisher = ResultPublisher(self, self._config, self._pipeline.library)
-        self._publisher.publish_library(version=1)
-        self._worker = LatestWorker(self._process, self._survive, name="pasr pipeline")
-        self._inputs = SynchronisedInputs(
-            monitor, self._submit, self._restart, self._config.sync_queue, self._config.sync_slop_s
-        )
-        self._subscribe(image_topic)
-        self.create_timer(1.0, self.diagnostics.check_inputs, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self.get_logger().info(f"ready: {len(self._pipeline.library.entries)} meshes, waiting for images")
+        self.diagnostics = Diagnostics(self, self._complaints, self.state)
+        self._transition = threading.RLock()  # a reload must not meet a transition
+        self._while_configured, self._while_active = ExitStack(), ExitStack()
+        self._processor: FrameProcessor | None = None
+        self._inputs: SynchronisedInputs | None = None
+        self._enabled = True
+        self._failure: Exception | None = None
+        self._live = LiveParameters(self, self.state, self._apply)
+        self._offered = Services(self, self._reload_library, self._reset_tracks, self._enable)
+        self.create_timer(1.0, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def state(self) -> str:
+        """The lifecycle state's name: unconfigured, inactive, active, finalized, or a transition's."""
+        return self._state_machine.current_state[1]
+
+    def start(self) -> None:
+        """Configure and activate if the parameter `autostart` says so; raises what went wrong."""
+        if not self._config.autostart:
+            self.get_logger().info("waiting for a lifecycle manager (autostart is false)")
+            return
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                raise self._failure or RuntimeError("the node was shut down while it started")
+
+    # --- transitions ---
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load encoder and library, offer the results."""
+        return self._build("configure", self._while_configured, self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and listen."""
+        return self._build("activate", self._while_active, self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening, finish the frame under way, take the markers away."""
+        return self._undo(self._while_active)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free encoder and library."""
+        return self._undo(self._while_configured)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Deactivate and clean up, as far as there is something."""
+        return self._undo(self._while_active, self._while_configured)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Whatever failed half way: back to unconfigured."""
+        return self._undo(self._while_active, self._while_configured)
 
     def destroy_node(self) -> None:
-        """Finish the frame under way, then take the node down."""
-        worker = getattr(self, "_worker", None)
-        if worker is not None and not worker.stop():
-            self.get_logger().error("the frame under way does not end; leaving without it")
-        if hasattr(self, "_log_handler"):
-            logging.getLogger("pasr_perception").removeHandler(self._log_handler)
+        """Undo everything, then take the node down."""
+        self._undo(self._while_active, self._while_configured)
         super().destroy_node()
 
-    def _open_pipeline(self, config: PasrConfig) -> PosePipeline:
-        if not self._config.library:
-            raise ConfigError("library: expected the folder of a library made by `pasr library build`, got ''")
-        from pasr_perception.pipeline import Pipeline  # brings torch and the encoders with it
+    def _configure(self, undo: ExitStack) -> None:
+        self._config, self._pasr_config = params.read(self, {})
+        undo.callback(release_memory)
+        pipeline = self._given_pipeline or open_pipeline(self._config.library, self._pasr_config, self.get_logger())
+        undo.callback(setattr, self, "_processor", None)
+        publisher = ResultPublisher(self, self._config, pipeline.library)
+        undo.callback(publisher.destroy)
+        self._processor = FrameProcessor(self, pipeline, publisher, self.diagnostics, self._complaints)
+        self._processor.use(pipeline, self._config)
 
-        started = time.monotonic()
-        self.get_logger().info(f"loading library {self._config.library!r} and encoder {config.encoder.name!r}")
-        pipeline = Pipeline.open(Path(self._config.library).expanduser(), config)
-        self.get_logger().info(f"loaded in {time.monotonic() - started:.1f} s")
-        return pipeline
+    def _activate(self, undo: ExitStack) -> None:
+        assert self._processor is not None
+        undo.callback(self._processor.forget)
+        worker = LatestWorker(self._processor.process, self._processor.survive, "pasr pipeline", self._speaking)
+        undo.callback(self._stop, worker)
+        self._listen(worker, undo)
+        self.get_logger().info(f"ready: {self._processor.meshes} meshes, waiting for images")
 
-    def _subscribe(self, image_topic: str) -> None:
-        add = self._inputs.add
-        image_type = Image if self._config.image_transport == "raw" else CompressedImage
-        self.create_subscription(image_type, image_topic, partial(add, IMAGE), IMAGE_QOS)
-        self.create_subscription(CameraInfo, "camera_info", partial(add, CAMERA_INFO), CAMERA_INFO_QOS)
-        self.create_subscription(Detection2DArray, "detections", partial(add, DETECTIONS), DETECTIONS_QOS)
+    def _listen(self, worker: LatestWorker, undo: ExitStack) -> None:
+        config = self._config
+        raw = config.image_transport == "raw"
+        topics = [
+            (Image, "image", IMAGE_QOS) if raw else (CompressedImage, "image/compressed", IMAGE_QOS),
+            (CameraInfo, "camera_info", CAMERA_INFO_QOS),
+            (Detection2DArray, "detections", DETECTIONS_QOS),
+        ]
+        topics += [(Image, "depth", IMAGE_QOS)] if config.use_depth else []
+        monitor = InputMonitor([self.resolve_topic_name(name) for _, name, _ in topics], required=3)
+        events = InputEvents(partial(self._submit, worker), partial(self._restart, worker), self._reject)
+        self._inputs = SynchronisedInputs(monitor, events, config.sync_queue, config.sync_slop_s)
+        undo.callback(setattr, self, "_inputs", None)
+        self.diagnostics.monitor = monitor
+        undo.callback(setattr, self.diagnostics, "monitor", None)
+        for index, (kind, name, qos) in enumerate(topics):
+            overrides = QoSOverridingOptions.with_default_policies()
+            callback = partial(self._inputs.add, index)
+            undo.callback(
+                self.destroy_subscription,
+                self.create_subscription(kind, name, callback, qos, qos_overriding_options=overrides),
+            )
 
-    def _submit(self, inputs: InputSet) -> None:
-        self.diagnostics.received(dropped=self._worker.submit(inputs))
+    def _build(self, name: str, stack: ExitStack, steps: Callable[[ExitStack], None]) -> TransitionCallbackReturn:
+        """Do `steps`; if one of them fails undo those before, so that the state is what it was."""
+        with self._transition, self._speaking():
+            try:
+                with ExitStack() as undo:
+                    steps(undo)
+                    stack.push(undo.pop_all())
+                return TransitionCallbackReturn.SUCCESS
+            except Exception as error:  # whatever it was: said, kept for `start`, and survived
+                self._failure = error
+                if self.context.ok():
+                    self.get_logger().error(f"{name} failed: {type(error).__name__}: {error}")
+                return TransitionCallbackReturn.FAILURE
 
-    def _restart(self) -> None:
-        self._worker.clear()
-        self.get_logger().info("stamps jumped back (a bag that starts again?): starting afresh")
+    def _undo(self, *stacks: ExitStack) -> TransitionCallbackReturn:
+        with self._transition, self._speaking():
+            for stack in stacks:
+                stack.close()
+        return TransitionCallbackReturn.SUCCESS
 
-    def _process(self, inputs: InputSet) -> None:
-        """One set of messages, from conversion to publication; runs in the worker."""
-        started = time.perf_counter()
-        frame = frame_from_msgs(inputs.image, inputs.camera_info, self._config.rectified)
-        detections, bad = detections_from_msg(inputs.detections)
-        converted = time.perf_counter()
-        result = self._pipeline.detect(frame, detections)
-        if not self.context.ok():
+    def _stop(self, worker: LatestWorker) -> None:
+        if not worker.stop():
+            self.get_logger().error("the frame under way does not end; going on without it")
+
+    def _speaking(self) -> Any:
+        return speaking_for(self.get_logger())
+
+    # --- what the inputs bring ---
+
+    def _submit(self, worker: LatestWorker, inputs: InputSet) -> None:
+        if not self._enabled:
+            self.diagnostics.count("ignored")
             return
-        objects, poseless = self._publisher.publish(inputs.image.header, result)
-        late_ns = self.get_clock().now().nanoseconds - frame.stamp_ns
-        problems = [(error.what, str(error)) for error in bad]
-        problems += [("detection rejected", f"detection {d.id!r}: {reason}") for d, reason in result.rejected]
-        problems += [("no pose", text) for text in poseless]
-        for kind, text in problems:
-            self._complaints.complain(kind, text)
-        seconds = (converted - started, late_ns * 1e-9)
-        said = tuple(text for _, text in problems)
-        self.diagnostics.answered(FrameReport(frame.stamp_ns, objects, said, result.timings, *seconds))
-        self._publisher.publish_debug(inputs.image.header, frame, result)
+        self.diagnostics.count("received")
+        if worker.submit(inputs):
+            self.diagnostics.count("dropped")
 
-    def _survive(self, error: Exception, inputs: InputSet) -> None:
-        """A frame that failed: say so once per kind and period, go on with the next."""
-        if not self.context.ok():
-            return  # shutting down: publishers are gone
-        if isinstance(error, BadMessage):
-            kind, text = error.what, str(error)
-        else:
-            kind, text = f"worker {type(error).__name__}", f"{type(error).__name__}: {error}"
-        trace = "" if isinstance(error, BadMessage) else "\n" + "".join(traceback.format_exception(error))
-        self._complaints.complain(kind, text, trace)
-        self.diagnostics.failed(stamp_to_ns(inputs.image.header), text)
+    def _restart(self, worker: LatestWorker) -> None:
+        worker.clear()
+        assert self._processor is not None
+        self._processor.forget()
+        self._complaints.complain("restart", "stamps jumped back (a bag that starts again?): starting afresh")
+
+    def _reject(self, error: BadMessage) -> None:
+        self.diagnostics.count("rejected")
+        self._complaints.complain(error.what, str(error))
+
+    def _check(self) -> None:
+        self.diagnostics.check(self._config.input_patience_s)
+
+    # --- services and parameters ---
+
+    def _reload_library(self) -> str:
+        with self._transition, self._speaking():
+            if self._processor is None:
+                raise RuntimeError(f"the node is {self.state()}: there is no library to reload")
+            pipeline = reopen_pipeline(self._processor.pipeline, self._config.library, self.get_logger())
+            version = self._processor.use(pipeline, self._config)
+            return f"{self._processor.meshes} meshes, version {version}"
+
+    def _reset_tracks(self) -> str:
+        if self._processor is not None:
+            self._processor.forget()
+        return "forgot all objects"
+
+    def _enable(self, enabled: bool) -> str:
+        self._enabled = enabled
+        if not enabled and self._processor is not None:
+            self._processor.forget()
+        return "answering frames" if enabled else "ignoring frames"
+
+    def _apply(self, config: NodeConfig, pasr_config: PasrConfig) -> None:
+        """Parameters have changed: those that may while the node runs are taken over."""
+        retuned = (config.sync_queue, config.sync_slop_s) != (self._config.sync_queue, self._config.sync_slop_s)
+        self._config, self._pasr_config = config, pasr_config
+        self._complaints.period_s = config.complaint_period_s
+        if self._inputs is not None and retuned:
+            self._inputs.retune(config.sync_queue, config.sync_slop_s)
+        if self._processor is not None:
+            self._processor.reconfigure(config, pasr_config)
+
+
+def release_memory() -> None:
+    """Give back what encoder and library held, on the GPU too."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def main(args: list[str] | None = None) -> int:
@@ -150,12 +251,15 @@ def main(args: list[str] | None = None) -> int:
     node: PasrNode | None = None
     try:
         node = PasrNode()
-        rclpy.spin(node)
+        node.start()
+        executor = MultiThreadedExecutor(num_threads=2)  # the second serves ~/reload_library while images come
+        executor.add_node(node)
+        executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:  # the edge of the process: whatever it was, say it in one line
         if rclpy.ok():
-            rclpy.logging.get_logger(NODE_NAME).fatal(f"cannot go on: {type(error).__name__}: {error}")
+            get_logger(NODE_NAME).fatal(f"cannot go on: {type(error).__name__}: {error}")
             return 1
     finally:
         if node is not None:

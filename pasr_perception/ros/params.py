@@ -11,7 +11,7 @@ import functools
 import inspect
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,21 @@ BUILT_IN = ("use_sim_time", "start_type_description_service", "qos_overrides")  
 class NodeConfig:
     """What only the node has to know."""
 
-    library: str = ""  # folder of a mesh library made by `pasr library build`; required
+    library: str = (
+        ""  # folder of a mesh library made by `pasr library build`; required; ~/reload_library takes up changes
+    )
+    autostart: bool = True  # configure and activate at the start; false: a lifecycle manager does
     image_transport: str = "raw"  # raw: topic `image`; compressed: topic `image/compressed` (jpeg, png)
+    use_depth: bool = False  # take depth images from `depth`: 32FC1 [m] or 16UC1 [mm], registered to the image
     rectified: bool = False  # the image is rectified already: use P of camera_info and no distortion
-    sync_slop_s: float = 0.02  # stamps of image, camera_info and detections may differ by less than this [s]
+    sync_slop_s: float = 0.02  # stamps of image, camera_info, detections and depth may differ by less than this [s]
     sync_queue: int = 30  # messages of each input kept while waiting for their partners
     publish_tf: bool = True  # publish the best pose of each object on /tf
     tf_prefix: str = ""  # put before the child frames `<mesh_id>_<object_id>`
     marker_lifetime_s: float = 0.0  # RViz drops a marker not renewed for this long [s]; 0 = when the object is gone
     debug_image: bool = True  # offer ~/debug_image; it is drawn only while someone listens
     complaint_period_s: float = 5.0  # the same complaint is logged at most once in this time [s]
-    input_patience_s: float = 2.0  # say what came after this long without a matching set of inputs [s]
+    input_patience_s: float = 2.0  # say so after this long without a matching set of inputs, or on one frame [s]
 
     def __post_init__(self) -> None:
         _require(self.image_transport in ("raw", "compressed"), "image_transport", "raw or compressed", self)
@@ -55,6 +59,14 @@ class Declared:
     name: str
     default: Any
     description: str
+    constraints: str = ""  # the rule that the dataclass checks, in its own words
+
+    def descriptor(self) -> ParameterDescriptor:
+        """What `ros2 param describe` shows."""
+        # dynamic typing lets `1` stand for `1.0`; the dataclass then checks the type, and names what is wrong
+        descriptor = ParameterDescriptor(description=self.description, dynamic_typing=True)
+        descriptor.additional_constraints = self.constraints
+        return descriptor
 
 
 def _require(rule: bool, name: str, expected: str, config: NodeConfig) -> None:
@@ -62,6 +74,7 @@ def _require(rule: bool, name: str, expected: str, config: NodeConfig) -> None:
         raise ConfigError(f"{name}: expected {expected}, got {getattr(config, name)!r}")
 
 
+@functools.cache
 def declared_parameters() -> tuple[Declared, ...]:
     """Every parameter of the node, in the order of the dataclasses."""
     return (*_flatten(NodeConfig(), ""), *_flatten(PasrConfig(), ""))
@@ -72,17 +85,22 @@ def declare(node: Node) -> tuple[NodeConfig, PasrConfig]:
 
     Raises ConfigError naming the parameter, what is expected and what came.
     """
+    for parameter in declared_parameters():
+        node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+    _warn_of_unknown(node)
+    return read(node, {})
+
+
+def read(node: Node, changes: Mapping[str, Any]) -> tuple[NodeConfig, PasrConfig]:
+    """The declared parameters' values, with `changes` (by name) as if they were made already; ConfigError if unfit."""
     nested: dict[str, Any] = {}
     for parameter in declared_parameters():
-        # dynamic typing lets `1` stand for `1.0`; the dataclass then checks the type, and names what is wrong
-        descriptor = ParameterDescriptor(description=parameter.description, read_only=True, dynamic_typing=True)
-        value = node.declare_parameter(parameter.name, parameter.default, descriptor).value
         group = nested
         *path, leaf = parameter.name.split(".")
         for key in path:
             group = group.setdefault(key, {})
-        group[leaf] = value
-    _warn_of_unknown(node)
+        name = parameter.name
+        group[leaf] = changes[name] if name in changes else node.get_parameter(name).value
     node_keys = {f.name for f in dataclasses.fields(NodeConfig)}
     node_config = from_mapping(NodeConfig, {k: v for k, v in nested.items() if k in node_keys})
     return node_config, from_mapping(PasrConfig, {k: v for k, v in nested.items() if k not in node_keys})
@@ -110,7 +128,21 @@ def _flatten(config: Any, prefix: str) -> Iterator[Declared]:
             yield from _flatten(value, f"{name}.")
         else:
             uncommented = f"{f.name.replace('_', ' ')} of: {type(config).__doc__}"
-            yield Declared(name, value, comments.get(f.name, uncommented))
+            yield Declared(name, value, comments.get(f.name, uncommented), _rule(config, f.name))
+
+
+def _rule(config: Any, field: str) -> str:
+    """What the dataclass says it expects of a field when it gets what no rule allows; empty if it takes anything."""
+    value = getattr(config, field)
+    impossible: dict[type, list[Any]] = {str: ["\0"], int: [-(10**9), 10**9], float: [float("nan"), -1e9, 1e9]}
+    rules: list[str] = []
+    for wrong in impossible.get(type(value), []):
+        try:
+            dataclasses.replace(config, **{field: wrong})
+        except ConfigError as error:
+            rule = str(error).partition(": expected ")[2].rpartition(", got ")[0]
+            rules += [rule] if rule not in rules else []
+    return "; ".join(rules)
 
 
 @functools.cache

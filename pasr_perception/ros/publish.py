@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 import trimesh
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray, VisionInfo
@@ -17,8 +19,9 @@ from visualization_msgs.msg import MarkerArray
 
 import pasr_perception
 from pasr_perception.evaluation.overlay import draw_overlay
+from pasr_perception.ros.checks import stamp_to_ns
 from pasr_perception.ros.compat import TransformBroadcaster
-from pasr_perception.ros.convert import BRIDGE
+from pasr_perception.ros.images import BRIDGE
 from pasr_perception.ros.messages import (
     LibraryEntry,
     MarkerBook,
@@ -51,25 +54,44 @@ class ResultPublisher:
 
     def __init__(self, node: Node, config: NodeConfig, library: Library) -> None:
         self._node = node
-        self._config = config
+        self.config = config
+        self._objects = self._publisher(Detection3DArray, "~/objects", 10)
+        self._coarse = self._publisher(Detection3DArray, "~/coarse_objects", 10)
+        self._marker_publisher = self._publisher(MarkerArray, "~/markers", 10)
+        self._info = self._publisher(VisionInfo, "~/vision_info", LATCHED)
+        self._debug = self._publisher(Image, "~/debug_image", QoSProfile(depth=1)) if config.debug_image else None
+        self._tf = TransformBroadcaster(node) if config.publish_tf else None
+        self._markers = MarkerBook()
+        self._last_tf_ns = -1
+        self._last_header: Header | None = None
+        self.use_library(library)
+
+    def destroy(self) -> None:
+        """Take the publishers down."""
+        made = (self._objects, self._coarse, self._marker_publisher, self._info, self._debug)
+        broadcaster = getattr(self._tf, "pub_tf", None)
+        for publisher in (*made, broadcaster):
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
+
+    def use_library(self, library: Library) -> None:
+        """Show meshes of this library from now on."""
         self._library = library
         self._shapes = {e.id: _shape(e, library.mesh_path(e.id)) for e in library.entries}
-        self._objects = node.create_publisher(Detection3DArray, "~/objects", 10)
-        self._coarse = node.create_publisher(Detection3DArray, "~/coarse_objects", 10)
-        self._marker_publisher = node.create_publisher(MarkerArray, "~/markers", 10)
-        self._info = node.create_publisher(VisionInfo, "~/vision_info", LATCHED)
-        self._debug = node.create_publisher(Image, "~/debug_image", QoSProfile(depth=1)) if config.debug_image else None
-        self._tf = TransformBroadcaster(node) if config.publish_tf else None
-        self._last_tf_ns: int | None = None
-        self._markers = MarkerBook(config.marker_lifetime_s)
         self._meshes: dict[str, trimesh.Trimesh] = {}  # those that were drawn
 
     def publish_library(self, version: int) -> None:
         """Latch which library the mesh ids refer to; `version` counts its reloads."""
         message = VisionInfo(method=f"pasr_perception {pasr_perception.__version__}", database_version=version)
         message.header.stamp = self._node.get_clock().now().to_msg()
-        message.database_location = str(Path(self._config.library).expanduser().absolute())
+        message.database_location = str(Path(self.config.library).expanduser().absolute())
         self._info.publish(message)
+
+    def forget(self) -> None:
+        """Take all markers away and forget what was sent to TF."""
+        self._last_tf_ns = -1
+        if self._last_header is not None and self._node.context.ok():
+            self._marker_publisher.publish(self._markers.clear(self._last_header))
 
     def publish(self, header: Header, result: FrameResult) -> tuple[int, list[str]]:
         """Send objects, TF and markers of one frame, whose image had this `header`.
@@ -77,9 +99,11 @@ class ResultPublisher:
         Returns how many objects were sent, and why the others were not.
         """
         objects, problems = named_hypotheses(result)
+        self._last_header = header
         self._objects.publish(objects_to_msg(header, objects, self._shapes))
         self._publish_tf(header, objects)
-        self._marker_publisher.publish(self._markers.update(header, objects, self._shapes))
+        markers = self._markers.update(header, objects, self._shapes, self.config.marker_lifetime_s)
+        self._marker_publisher.publish(markers)
         if self._coarse.get_subscription_count():
             coarse, _ = named_hypotheses(result, coarse=True)
             self._coarse.publish(objects_to_msg(header, coarse, self._shapes))
@@ -96,11 +120,16 @@ class ResultPublisher:
         self._debug.publish(BRIDGE.cv2_to_imgmsg(drawing, "rgb8", header=header))
 
     def _publish_tf(self, header: Header, objects: Sequence[NamedHypotheses]) -> None:
-        stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-        if self._tf is None or not objects or stamp_ns == self._last_tf_ns:
-            return  # a stamp that comes again would make tf2 warn at every listener
+        """Send transforms unless this stamp or a later one was sent before: tf2 would warn at every listener."""
+        stamp_ns = stamp_to_ns(header)
+        if self._tf is None or not objects or stamp_ns <= self._last_tf_ns:
+            return
         self._last_tf_ns = stamp_ns
-        self._tf.sendTransform(transforms_to_msgs(header, objects, self._config.tf_prefix))
+        self._tf.sendTransform(transforms_to_msgs(header, objects, self.config.tf_prefix))
+
+    def _publisher(self, kind: type, topic: str, qos: QoSProfile | int) -> Publisher:
+        overrides = QoSOverridingOptions.with_default_policies()
+        return self._node.create_publisher(kind, topic, qos, qos_overriding_options=overrides)
 
 
 def _shape(entry: LibraryEntry, mesh: Path) -> Shape:

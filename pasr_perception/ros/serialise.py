@@ -21,8 +21,6 @@ from pasr_perception.ros.messages import (
 )
 from pasr_perception.types import FrameResult
 
-LIFETIME_S = 1.0  # of the markers; any value costs the same
-
 
 class Library(Protocol):
     """What the messages need of a mesh library."""
@@ -43,7 +41,7 @@ def serialise_result(result: FrameResult, library: Library) -> int:
     messages = (
         objects_to_msg(header, objects, shapes),
         TFMessage(transforms=transforms_to_msgs(header, objects, "")),
-        MarkerBook(LIFETIME_S).update(header, objects, shapes),
+        MarkerBook().update(header, objects, shapes),
     )
     return sum(len(serialize_message(message)) for message in messages)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
@@ -15,13 +16,19 @@ class LatestWorker(Generic[Job]):
     """Runs `work(job)` for the newest job in its own thread.
 
     An exception of `work` goes to `on_error(exception, job)`, called in this thread too, and the next job is taken.
+    The thread lives within the context `around()`.
     """
 
     def __init__(
-        self, work: Callable[[Job], None], on_error: Callable[[Exception, Job], None], name: str = "worker"
+        self,
+        work: Callable[[Job], None],
+        on_error: Callable[[Exception, Job], None],
+        name: str = "worker",
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._work = work
         self._on_error = on_error
+        self._around = around
         self._changed = threading.Condition()
         self._mailbox: Job | None = None
         self._stopping = False
@@ -53,6 +60,10 @@ class LatestWorker(Generic[Job]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        with self._around():
+            self._serve()
+
+    def _serve(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._mailbox is not None)

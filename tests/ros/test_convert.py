@@ -5,25 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 pytest.importorskip("vision_msgs.msg")
 
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from pasr_perception.ros.convert import (
-    BadMessage,
-    camera_from_msg,
-    detections_from_msg,
-    frame_from_msgs,
-    image_from_compressed,
-    image_from_msg,
-)
+from pasr_perception.ros.checks import BadMessage
+from pasr_perception.ros.convert import camera_from_msg, detections_from_msg, frame_from_msgs
 
 pytestmark = pytest.mark.ros
 RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 255, 0], [7, 7, 7]], [[1, 2, 3], [255, 255, 255]]], np.uint8)
@@ -57,66 +50,6 @@ def detection(name: str = "", **changes: float) -> Detection2D:
     message.bbox.center.theta = float(theta)
     message.bbox.size_x, message.bbox.size_y = float(w), float(h)
     return message
-
-
-def as_encoding(encoding: str) -> np.ndarray:
-    alpha = np.full((*RGB.shape[:2], 1), 77, np.uint8)
-    bgr = RGB[..., ::-1]
-    return {"rgb8": RGB, "bgr8": bgr, "rgba8": np.dstack([RGB, alpha]), "bgra8": np.dstack([bgr, alpha])}[encoding]
-
-
-@pytest.mark.parametrize("padding", [0, 5])
-@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])
-def test_colour_images_become_rgb_whatever_their_order_and_step(encoding: str, padding: int) -> None:
-    np.testing.assert_array_equal(image_from_msg(image(as_encoding(encoding), encoding, padding)), RGB)
-
-
-def test_grey_images_have_three_equal_channels() -> None:
-    grey = np.array([[[0], [128]], [[255], [3]]], np.uint8)
-    np.testing.assert_array_equal(image_from_msg(image(grey, "mono8", padding=2)), np.repeat(grey, 3, axis=2))
-
-
-@pytest.mark.parametrize("big_endian", [False, True])
-def test_sixteen_bit_grey_is_scaled_and_its_byte_order_respected(big_endian: bool) -> None:
-    grey = np.array([[0, 65535], [32896, 257]], np.uint16)[..., None]
-    wire = grey.astype(">u2" if big_endian else "<u2")
-    pixels = image_from_msg(image(wire, "mono16", padding=2, is_bigendian=int(big_endian)))
-    np.testing.assert_array_equal(pixels[..., 1], [[0, 255], [128, 1]])
-
-
-@pytest.mark.parametrize(
-    ("changes", "what", "expected", "got"),
-    [
-        ({"encoding": "32FC1"}, "image.encoding", "rgb8, bgr8", "'32FC1'"),
-        ({"width": 0}, "image size", "1 to", "0x3"),
-        ({"height": 0}, "image size", "1 to", "2x0"),
-        ({"width": 4_000_000_000, "height": 4_000_000_000}, "image size", "1 to", "4000000000x4000000000"),
-        ({"step": 5}, "image.step", "at least 6 bytes for 2 rgb8 pixels", "5"),
-        ({"data": b"12345"}, "image.data", "step*height = 18 bytes", "5"),
-        ({"data": bytes(19)}, "image.data", "step*height = 18 bytes", "19"),
-    ],
-)
-def test_a_damaged_image_is_refused_in_one_exact_sentence(changes: dict, what: str, expected: str, got: str) -> None:
-    with pytest.raises(BadMessage) as caught:
-        image_from_msg(image(**changes))
-    assert caught.value.what == what
-    assert expected in str(caught.value).split(", got ")[0]
-    assert str(caught.value).endswith(f"got {got}")
-
-
-@pytest.mark.parametrize("extension", [".png", ".jpg"])
-def test_compressed_images_are_decoded_to_rgb(extension: str) -> None:
-    smooth = np.full((16, 24, 3), (200, 100, 50), np.uint8)
-    data = cv2.imencode(extension, smooth[..., ::-1])[1].tobytes()
-    decoded = image_from_compressed(CompressedImage(header=header(), format=extension[1:], data=data))
-    assert decoded.shape == (16, 24, 3)
-    np.testing.assert_allclose(decoded.reshape(-1, 3).mean(0), (200, 100, 50), atol=2)
-
-
-@pytest.mark.parametrize(("form", "data"), [("jpeg", b""), ("jpeg", b"no image"), ("16UC1; compressedDepth png", b"x")])
-def test_what_is_no_compressed_colour_image_is_refused(form: str, data: bytes) -> None:
-    with pytest.raises(BadMessage, match=r"image\.(data|format): expected"):
-        image_from_compressed(CompressedImage(header=header(), format=form, data=data))
 
 
 def test_the_principal_point_moves_by_half_a_pixel_to_our_convention() -> None:

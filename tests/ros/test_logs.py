@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
-from pasr_perception.ros.logs import Complaints, RosLogHandler
+from pasr_perception.ros.logs import Complaints, speaking_for
 
 pytestmark = pytest.mark.ros
 
@@ -48,14 +49,26 @@ def test_one_complaint_per_kind_and_period_then_how_many_were_held_back() -> Non
 def test_records_of_the_library_reach_the_ros_log_with_their_severity() -> None:
     lines = Lines()
     logger = logging.getLogger("pasr_perception.test_logs")
-    handler = RosLogHandler(lines)
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    try:
+    with speaking_for(lines):
         logger.debug("not this")
         logger.info("loaded %d meshes", 3)
         logger.warning("slow")
         logger.error("broken")
-    finally:
-        logger.removeHandler(handler)
+    logger.info("of nobody's concern")
     assert lines.said == [("info", "loaded 3 meshes"), ("warning", "slow"), ("error", "broken")]
+
+
+def test_nodes_of_one_process_hear_their_own_threads_only() -> None:
+    logger = logging.getLogger("pasr_perception.test_logs")
+    nodes = [Lines(), Lines()]
+
+    def work(number: int) -> None:
+        with speaking_for(nodes[number]):
+            logger.info("frame of node %d", number)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [node.said for node in nodes] == [[("info", "frame of node 0")], [("info", "frame of node 1")]]

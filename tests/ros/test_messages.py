@@ -117,7 +117,7 @@ def test_transforms_have_unique_well_formed_frames() -> None:
 
 
 def test_mesh_markers_show_the_library_file_at_the_pose() -> None:
-    array = MarkerBook(lifetime_s=1.5).update(header(), named(("7", "mug")), SHAPES)
+    array = MarkerBook().update(header(), named(("7", "mug")), SHAPES, lifetime_s=1.5)
     assert array.markers[0].action == Marker.DELETEALL
     (mesh,) = [m for m in array.markers if m.ns == MESHES]
     assert (mesh.type, mesh.action) == (Marker.MESH_RESOURCE, Marker.ADD)
@@ -132,7 +132,7 @@ def test_mesh_markers_show_the_library_file_at_the_pose() -> None:
 
 
 def test_marker_ids_stay_with_their_object_and_what_is_gone_is_deleted() -> None:
-    book = MarkerBook(lifetime_s=0)
+    book = MarkerBook()
 
     def ids(*items: tuple[str, str]) -> tuple[dict[str, int], set[tuple[str, int]]]:
         markers = book.update(header(), named(*items), SHAPES).markers

@@ -149,6 +149,7 @@ def start(ros: Any) -> Iterator[Callable[..., Robot]]:
     def make(pipeline: FixedPipeline | None = None, **parameters: Any) -> Robot:
         given = [Parameter(name, value=value) for name, value in {"library": "/somewhere", **parameters}.items()]
         node = PasrNode(pipeline or FixedPipeline(), context=ros, parameter_overrides=given)
+        node.start()
         robots.append(Robot(ros, node))
         return robots[-1]
 
@@ -222,7 +223,7 @@ def test_a_bad_message_is_complained_of_once_and_survived(
     assert fine.level == DiagnosticStatus.OK
     assert values(fine)["frames/failed"] == "3"
     log = "".join(capfd.readouterr())
-    assert log.count("image.encoding: expected one of rgb8, bgr8, rgba8, bgra8, mono8, mono16, got '32FC1'") == 1
+    assert log.count("image.encoding: expected one of rgb8, bgr8, rgba8, bgra8, mono8, mono16, bayer_rggb8") == 1
 
 
 def test_an_error_of_the_pipeline_reaches_diagnostics_and_is_survived(start: Callable[..., Robot]) -> None:
@@ -336,4 +337,4 @@ def test_inputs_that_never_match_are_explained(start: Callable[..., Robot]) -> N
 
 def test_a_node_without_a_library_says_what_it_needs(ros: Any) -> None:
     with pytest.raises(ConfigError, match="library: expected the folder of a library made by `pasr library build`"):
-        PasrNode(context=ros)
+        PasrNode(context=ros).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pasr_perception.ros.params import NodeConfig, declare, declared_parameters
 
 pytestmark = pytest.mark.ros
 YAML = Path(__file__).parents[2] / "config" / "pasr.yaml"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def flatten(group: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -69,7 +71,24 @@ def test_defaults_give_the_default_configuration(make_node: Any) -> None:
     node = make_node()
     assert declare(node) == (NodeConfig(), PasrConfig())
     descriptor = node.describe_parameter("refine.steps")
-    assert (descriptor.description, descriptor.read_only) == ("of adamw; 0 turns refinement off", True)
+    assert (descriptor.description, descriptor.read_only) == ("of adamw; 0 turns refinement off", False)
+    assert descriptor.additional_constraints == "0 or more"
+
+
+def test_constraints_are_the_rules_that_the_dataclasses_check() -> None:
+    rules = {p.name: p.constraints for p in declared_parameters()}
+    assert rules["sync_queue"] == "1 to 1000"
+    assert rules["sync_slop_s"] == "more than 0, at most 10 s"
+    assert rules["image_transport"] == "raw or compressed"
+    assert rules["refine.unknowns"] == "3, 5 or 6"
+    assert rules["tf_prefix"] == rules["publish_tf"] == ""
+
+
+def test_the_readme_lists_exactly_the_declared_parameters_with_their_defaults() -> None:
+    rows = re.findall(r"^\| `([a-z_.0-9]+)` \| (\w+) \| `(.*?)` \|", README.read_text(), re.MULTILINE)
+    kinds = {"string": str, "bool": bool, "int": int, "double": float}
+    in_readme = {name: (kinds[kind], yaml.safe_load(default)) for name, kind, default in rows}
+    assert in_readme == {p.name: (type(p.default), p.default) for p in declared_parameters()}
 
 
 def test_overrides_reach_the_dataclasses_and_whole_numbers_pass_as_floats(make_node: Any) -> None:

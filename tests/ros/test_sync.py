@@ -1,10 +1,10 @@
-"""Matching by stamp and the reasons for not matching."""
+"""Matching by stamp."""
 
 from __future__ import annotations
 
 import pytest
 
-from pasr_perception.ros.sync import InputMonitor, StampMatcher
+from pasr_perception.ros.sync import StampMatcher
 
 MS = 1_000_000
 pytestmark = pytest.mark.ros
@@ -76,47 +76,3 @@ def test_a_repeated_stamp_replaces_the_message() -> None:
 def test_impossible_settings_are_named(arguments: tuple[int, int, int], named: str) -> None:
     with pytest.raises(ValueError, match=f"{named}: expected at least"):
         StampMatcher(*arguments)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_the_monitor_counts_and_measures_rates() -> None:
-    clock = Clock()
-    monitor = InputMonitor(["image", "boxes"], clock)
-    for i in range(20):
-        monitor.arrived(0, i * 50 * MS)
-    monitor.arrived(1, 7)
-    clock.now += 2.0
-    image, boxes = monitor.status()
-    assert (image.total, image.rate_hz, image.last_stamp_ns) == (20, pytest.approx(10.0), 950 * MS)
-    assert (boxes.total, boxes.rate_hz) == (1, pytest.approx(0.5))
-    clock.now += 1.0
-    assert monitor.status()[0].rate_hz == 0.0
-
-
-def test_the_monitor_names_the_topic_that_is_silent() -> None:
-    clock = Clock()
-    monitor = InputMonitor(["image", "boxes"], clock)
-    clock.now += 3.0
-    assert monitor.why_nothing_matches(monitor.status(), 2.0) is None  # nothing comes at all: nothing to explain
-    monitor.arrived(0, 5)
-    assert "nothing came on boxes" in str(monitor.why_nothing_matches(monitor.status(), 2.0))
-
-
-def test_the_monitor_says_how_far_stamps_are_apart_until_something_matches() -> None:
-    clock = Clock()
-    monitor = InputMonitor(["image", "boxes"], clock)
-    clock.now += 2.5
-    monitor.arrived(0, 1_000 * MS)
-    monitor.arrived(1, 1_250 * MS)
-    reason = str(monitor.why_nothing_matches(monitor.status(), 2.0))
-    assert "stamps do not match for 2.5 s" in reason
-    assert "0.250 s apart" in reason
-    monitor.matched()
-    assert monitor.why_nothing_matches(monitor.status(), 2.0) is None

@@ -1,0 +1,145 @@
+"""What the worker does with one set of messages: convert, answer, publish, report. Faults end here, in words."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from rclpy.node import Node
+
+from pasr_perception.config import PasrConfig
+from pasr_perception.memory import PartwiseWork, merged
+from pasr_perception.ros.checks import BadMessage, stamp_to_ns
+from pasr_perception.ros.convert import depth_for, detections_from_msg, frame_from_msgs
+from pasr_perception.ros.diagnostics import Diagnostics, FrameReport
+from pasr_perception.ros.inputs import InputSet
+from pasr_perception.ros.logs import Complaints
+from pasr_perception.ros.params import NodeConfig
+from pasr_perception.ros.publish import Library, ResultPublisher
+from pasr_perception.types import Detection, Frame, FrameResult
+
+
+class PosePipeline(Protocol):
+    """What the node asks of `pasr_perception.Pipeline`."""
+
+    @property
+    def library(self) -> Library: ...
+
+    config: PasrConfig
+
+    def reopened(self, library_dir: Path) -> PosePipeline: ...
+
+    def detect(self, frame: Frame, detections: Sequence[Detection]) -> FrameResult: ...
+
+
+class FrameProcessor:
+    """Answers sets of inputs one after the other. `process` and `survive` run in the worker, the rest anywhere."""
+
+    def __init__(
+        self,
+        node: Node,
+        pipeline: PosePipeline,
+        publisher: ResultPublisher,
+        diagnostics: Diagnostics,
+        speech: Complaints,
+    ) -> None:
+        self._node, self._pipeline, self._publisher = node, pipeline, publisher
+        self._diagnostics, self._complaints = diagnostics, speech
+        self._between_frames = threading.Lock()
+        self._forget_asked = False
+        self._parts = PartwiseWork()
+        self._config = publisher.config
+        self._version = 0
+
+    @property
+    def pipeline(self) -> PosePipeline:
+        return self._pipeline
+
+    @property
+    def meshes(self) -> int:
+        return len(self._pipeline.library.entries)
+
+    def use(self, pipeline: PosePipeline, config: NodeConfig) -> int:
+        """Go over to another pipeline with the next frame and announce its library; returns the announced version."""
+        with self._between_frames:
+            self._pipeline, self._publisher.config = pipeline, config
+            self._version += 1
+            self._publisher.use_library(pipeline.library)
+            self._publisher.publish_library(self._version)
+            return self._version
+
+    def reconfigure(self, config: NodeConfig, pasr_config: PasrConfig) -> None:
+        """Take over what may change while frames are answered."""
+        self._config = self._publisher.config = config
+        self._pipeline.config = pasr_config
+
+    def forget(self) -> None:
+        """Forget what was seen so far: objects are new to TF and RViz from the next frame on. Does not wait."""
+        self._forget_asked = True
+        if self._between_frames.acquire(blocking=False):  # no frame is under way
+            try:
+                self._forget_if_asked()
+            finally:
+                self._between_frames.release()
+
+    def process(self, inputs: InputSet) -> None:
+        """One set of messages, from conversion to publication."""
+        with self._between_frames:
+            self._forget_if_asked()
+            self._diagnostics.began()
+            self._process(inputs)
+
+    def _forget_if_asked(self) -> None:
+        if self._forget_asked:
+            self._forget_asked = False
+            self._publisher.forget()
+
+    def _process(self, inputs: InputSet) -> None:
+        started = time.perf_counter()
+        frame, notes = self._frame(inputs)
+        detections, bad = detections_from_msg(inputs.detections)
+        converted = time.perf_counter()
+        result = merged(self._parts.run(lambda part: self._pipeline.detect(frame, part), detections))
+        if not self._node.context.ok():
+            return
+        answered = time.perf_counter()
+        objects, poseless = self._publisher.publish(inputs.image.header, result)
+        published = time.perf_counter()
+        late_ns = self._node.get_clock().now().nanoseconds - frame.stamp_ns
+        problems = [(error.what, str(error)) for error in bad]
+        problems += [("detection rejected", f"detection {d.id!r}: {reason}") for d, reason in result.rejected]
+        problems += [("no pose", text) for text in poseless]
+        for kind, text in problems:
+            self._complaints.complain(kind, text)
+        said = tuple(text for _, text in problems)
+        seconds = (converted - started, published - answered, late_ns * 1e-9)
+        self._diagnostics.answered(FrameReport(frame.stamp_ns, objects, said, result.timings, *seconds, notes))
+        self._publisher.publish_debug(inputs.image.header, frame, result)
+
+    def _frame(self, inputs: InputSet) -> tuple[Frame, tuple[str, ...]]:
+        """The frame, with depth where that is wanted and usable, and why it is not."""
+        frame = frame_from_msgs(inputs.image, inputs.camera_info, self._config.rectified)
+        if not self._config.use_depth:
+            return frame, ()
+        try:
+            return replace(frame, depth=depth_for(frame, inputs.depth, self._config.sync_slop_s)), ()
+        except BadMessage as error:
+            self._complaints.complain(error.what, f"{error}; going on without depth")
+            return frame, (f"without depth: {error}",)
+
+    def survive(self, error: Exception, inputs: InputSet) -> None:
+        """A frame that failed: say so once per kind and period, go on with the next."""
+        if not self._node.context.ok():
+            return  # shutting down: publishers are gone
+        if isinstance(error, BadMessage):
+            kind, text, trace = error.what, str(error), ""
+        else:
+            kind, text = f"worker {type(error).__name__}", f"{type(error).__name__}: {error}"
+            trace = "\n" + "".join(traceback.format_exception(error))
+        self._complaints.complain(kind, text, trace)
+        self._diagnostics.failed(stamp_to_ns(inputs.image.header), text)
