@@ -111,6 +111,7 @@ class Pipeline:
     ) -> FrameResult:
         """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked)."""
         times = [time.perf_counter()]
+        self._space.check()
         wanted = self._wanted(detections, only)
         crops, rejected = crop_detections(frame, detections, self.crop_spec)
         times.append(time.perf_counter())

@@ -91,6 +91,10 @@ class ResidentLibrary:
             self.bytes -= self._held.popitem(last=False)[1].bytes
         return loaded
 
+    def check(self) -> None:
+        """Raise LibraryError if a file in use was cut short: reading a mapped page that is gone would end the process."""
+        self._library.check_whole(tuple(self._held))
+
     def sparse(self, mesh: int) -> SparseCloud:
         return self.mesh(mesh).sparse
 

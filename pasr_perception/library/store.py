@@ -156,6 +156,19 @@ class MeshLibrary:
                         f"{self.path / relative}: expected {size} bytes, got {got}: cut short or replaced; {REBUILD}"
                     )
 
+    def check_whole(self, indices: Sequence[int]) -> None:
+        """Raise LibraryError unless the data files of some meshes, and all artefacts, are there in their full size."""
+        files = [(e.data, e.data_bytes) for e in (self.entries[i] for i in indices)]
+        files += [(artefact_file(name), self.listing.artefacts[name].bytes) for name in self._artefacts]
+        for relative, expected in files:
+            file = self.path / relative
+            try:
+                got = file.stat().st_size
+            except FileNotFoundError:
+                continue  # what is mapped stays readable when its name goes, as when a library is replaced
+            if got < expected:
+                raise LibraryError(f"{file}: expected {expected} bytes, got {got}: cut short while in use; {REBUILD}")
+
     def _is_whole(self, name: str) -> bool:
         """Whether an artefact's file is there in full. One that is not is done without: it can be made again."""
         expected = self.listing.artefacts[name].bytes

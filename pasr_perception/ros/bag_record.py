@@ -1,12 +1,13 @@
 """Records topics from ROS into a bag: the serialised bytes as they come, no message is decoded.
 
 A topic is subscribed to as soon as somebody offers it, with the quality of service that is offered. The bag is finished
-properly on SIGINT, on SIGTERM, after a time, or after a silence.
+properly on SIGINT, on SIGTERM, after a time, after a silence, or before the disk is full.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ class RecordOptions:
     duration_s: float = 0.0
     idle_s: float = 0.0  # without any message, once the first has come
     overwrite: bool = False
+    reserve_bytes: int = 100 * 2**20  # recording ends while this much is free, so that the bag can be finished
 
 
 class BagRecorder:
@@ -69,6 +71,10 @@ class BagRecorder:
             if options.idle_s and self.counts and now - self._last > options.idle_s:
                 return
             if now >= next_look:
+                free = shutil.disk_usage(self._writer.path.parent).free
+                if free < options.reserve_bytes:
+                    log.error("the disk is nearly full (%d MB left): recording ends here", free // 2**20)
+                    return
                 self._look_for_topics()
                 next_look = now + LOOK_PERIOD
             self._executor.spin_once(timeout_sec=LOOK_PERIOD)
@@ -101,7 +107,11 @@ class BagRecorder:
 
     def _received(self, topic: str, kind: str, data: bytes) -> None:
         self._last = time.monotonic()
-        self._writer.write_raw(RawMessage(topic, kind, time.time_ns(), bytes(data)))
+        try:
+            self._writer.write_raw(RawMessage(topic, kind, time.time_ns(), bytes(data)))
+        except OSError as error:
+            path = self._writer.path
+            raise BagError(f"{path}: cannot be written ({error.strerror}); what was there before is kept") from error
         self.counts[topic] += 1
 
 

@@ -17,6 +17,7 @@ from pasr_perception.ros.images import depth_from_msg, image_from_compressed, im
 from pasr_perception.types import Camera, Depth, Detection, Frame
 
 DISTORTION_LENGTHS = {"plumb_bob": (4, 5), "rational_polynomial": (8,)}  # OpenCV's order, without trailing zeros
+MAX_COORDINATE = 1e6  # pixels; beyond it a box is damaged, and its edges would fall together
 
 
 def camera_from_msg(info: CameraInfo, rectified: bool = False) -> Camera:
@@ -28,6 +29,7 @@ def camera_from_msg(info: CameraInfo, rectified: bool = False) -> Camera:
     source, name = (np.reshape(info.p, (3, 4))[:, :3], "p") if rectified else (np.reshape(info.k, (3, 3)), "k")
     K = np.array(source, np.float64)
     require(bool(K.any()), f"camera_info.{name}", "a calibrated camera", "all zeros (the driver has no calibration)")
+    require(bool(np.isfinite(K).all()), f"camera_info.{name}", "finite numbers", K.tolist())
     distortion = np.zeros(0) if rectified else _distortion(info)
     K, width, height = _as_published(info, K + HALF_A_PIXEL)
     camera = Camera(width=width, height=height, K=K, distortion=distortion)
@@ -123,6 +125,8 @@ def detection_from_msg(message: Detection2D, name: str) -> Detection:
     got = f"x={x} y={y} theta={theta} size_x={width} size_y={height} (detection {name!r})"
     require(all(map(math.isfinite, (x, y, theta, width, height))), "detection.bbox", "finite numbers", got)
     require(width > 0 and height > 0, "detection.bbox", "a size above 0", got)
+    within = max(map(abs, (x, y, width, height))) <= MAX_COORDINATE
+    require(within, "detection.bbox", f"numbers within ±{MAX_COORDINATE:g} pixels", got)
     c, s = abs(math.cos(theta)), abs(math.sin(theta))
     half = 0.5 * np.array([width * c + height * s, width * s + height * c])
     center = np.array([x, y])

@@ -18,6 +18,7 @@ from pasr_perception.geometry.se3 import is_rotation, quaternion_xyzw
 from pasr_perception.types import FrameResult, Hypothesis
 
 ROTATION_TOLERANCE = 1e-4  # what float32 leaves of a rotation, with room
+MAX_DISTANCE = 1e6  # metres
 MESHES, LABELS = "meshes", "labels"  # marker namespaces
 NOT_IN_FRAME_NAMES = re.compile(r"[^A-Za-z0-9._/-]")
 
@@ -73,8 +74,9 @@ def named_hypotheses(result: FrameResult, coarse: bool = False) -> tuple[list[Na
 
 
 def is_pose(T: np.ndarray) -> bool:
-    """Whether T is [4, 4], finite and rigid."""
-    return T.shape == (4, 4) and bool(np.isfinite(T).all()) and is_rotation(T[:3, :3], ROTATION_TOLERANCE)
+    """Whether T is [4, 4], finite, rigid and of this world."""
+    of_this_world = T.shape == (4, 4) and bool((np.abs(T) < MAX_DISTANCE).all())  # false for NaN as well
+    return of_this_world and is_rotation(T[:3, :3], ROTATION_TOLERANCE)
 
 
 def pose_to_msg(T: np.ndarray, origin: np.ndarray | None = None) -> Pose:

@@ -105,6 +105,8 @@ class FrameProcessor:
         detections, bad = detections_from_msg(inputs.detections)
         converted = time.perf_counter()
         result = merged(self._parts.run(lambda part: self._pipeline.detect(frame, part), detections))
+        if self._parts.limit is not None:
+            notes = (*notes, f"short of memory: {self._parts.limit} objects at a time")
         if not self._node.context.ok():
             return
         answered = time.perf_counter()

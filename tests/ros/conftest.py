@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,32 @@ def environment(own_domain: int) -> dict[str, str]:
     """The whole environment for child processes, with the repository importable."""
     root = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))}
+
+
+@pytest.fixture
+def start(ros: Any) -> Iterator[Callable[..., Any]]:
+    """Makes a node with a pipeline of known answers in this process, started, and the robot around it.
+
+    Keywords other than `node` (arguments of the node) are its parameters.
+    """
+    from rclpy.parameter import Parameter
+    from robot import FixedPipeline, Robot
+
+    from pasr_perception.ros.node import PasrNode
+
+    robots: list[Any] = []
+
+    def make(pipeline: Any = None, node: dict[str, Any] | None = None, **parameters: Any) -> Any:
+        given = {"library": "/somewhere", **parameters}
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in given.items()]
+        made = PasrNode(pipeline or FixedPipeline(), context=ros, parameter_overrides=overrides, **(node or {}))
+        robots.append(Robot(ros, made, prefix=made.get_namespace().rstrip("/")))
+        made.start()
+        if given.get("autostart", True):
+            robots[-1].wait_until_connected()
+        return robots[-1]
+
+    yield make
+    for robot in robots:
+        robot.node.destroy_node()
+        robot.helper.destroy_node()

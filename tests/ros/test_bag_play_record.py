@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -9,16 +11,24 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pasr_perception.data.bagio import BagReader, read_frames, read_published, write_frames
+pytest.importorskip("rclpy")
+pytest.importorskip("vision_msgs.msg")
+
+import rclpy
+from vision_msgs.msg import Detection2DArray
+
+from pasr_perception.data.bagio import BagError, BagReader, BagWriter, read_frames, read_published, write_frames
 from pasr_perception.data.records import BagFrame, Truth
+from pasr_perception.ros import bag_record
+from pasr_perception.ros.bag_process import Stop
 from pasr_perception.types import Camera, Detection, Frame
 
 pytestmark = pytest.mark.ros
-pytest.importorskip("rclpy")
 
 RUN = [
     sys.executable,
@@ -168,6 +178,44 @@ def test_nobody_listening_and_unknown_topics_are_said(bag, environment):
         code, output = player.finish()
     assert code == 1
     assert "no topic /nothing" in output
+
+
+def test_a_disk_that_fills_up_ends_the_recording_with_a_complete_bag(bag, tmp_path, ros, monkeypatch, caplog):
+    free = [10**12]
+    monkeypatch.setattr(bag_record.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[0]))
+    node = rclpy.create_node("recorder", context=ros)
+    publisher = node.create_publisher(Detection2DArray, "/detections", 10)
+    with BagWriter(tmp_path / "rec") as writer:
+        recorder = bag_record.BagRecorder(node, ["/detections"], writer)
+
+        def publish():
+            publisher.publish(Detection2DArray())
+            if recorder.counts["/detections"] >= 5:
+                free[0] = 10**6
+
+        node.create_timer(0.05, publish)
+        recorder.run(bag_record.RecordOptions(duration_s=PATIENCE), Stop())
+    node.destroy_node()
+    assert "the disk is nearly full (0 MB left): recording ends here" in caplog.text
+    with BagReader(tmp_path / "rec") as reader:
+        assert len(list(reader.raw())) == recorder.counts["/detections"] >= 5
+
+
+def test_a_write_that_fails_ends_the_recording_and_keeps_what_was_there(bag, ros, monkeypatch):
+    def full(self, message):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(BagWriter, "write_raw", full)
+    node = rclpy.create_node("recorder", context=ros)
+    publisher = node.create_publisher(Detection2DArray, "/detections", 10)
+    node.create_timer(0.05, lambda: publisher.publish(Detection2DArray()))
+    told = r"bag: cannot be written \(No space left on device\); what was there before is kept"
+    with pytest.raises(BagError, match=told), BagWriter(bag, overwrite=True) as writer:
+        bag_record.BagRecorder(node, ["/detections"], writer).run(bag_record.RecordOptions(PATIENCE), Stop())
+    node.destroy_node()
+    with BagReader(bag) as reader:
+        assert len(list(reader.raw())) == 30
+    assert [p.name for p in bag.parent.iterdir()] == ["bag"]
 
 
 def test_recording_nothing_still_makes_a_bag(tmp_path, environment):

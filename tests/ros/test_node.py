@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,148 +17,17 @@ pytest.importorskip("rclpy")
 pytest.importorskip("vision_msgs.msg")
 pytest.importorskip("tf2_msgs.msg")
 
-import rclpy
-import trimesh
-from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from tf2_msgs.msg import TFMessage
-from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, VisionInfo
-from visualization_msgs.msg import Marker, MarkerArray
+from diagnostic_msgs.msg import DiagnosticStatus
+from robot import CENTER, EXTENT, MESH_ID, WAIT_S, FixedPipeline, Robot, hypothesis, known_answer, known_pose, values
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+from visualization_msgs.msg import Marker
 
 from pasr_perception.config import ConfigError
 from pasr_perception.ros.node import PasrNode
-from pasr_perception.types import Detection, Frame, FrameResult, Hypothesis, ObjectEstimate, StageTimings
+from pasr_perception.types import Detection, Frame, FrameResult
 
 pytestmark = pytest.mark.ros
-WAIT_S = 20.0
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-OUTPUTS = {
-    "objects": (Detection3DArray, "/pasr_node/objects", 10),
-    "tf": (TFMessage, "/tf", 100),
-    "markers": (MarkerArray, "/pasr_node/markers", 10),
-    "diagnostics": (DiagnosticArray, "/diagnostics", 10),
-    "info": (VisionInfo, "/pasr_node/vision_info", LATCHED),
-}
-
-MESH_ID, EXTENT, CENTER = "mug", (0.2, 0.1, 0.3), (0.01, 0.02, 0.03)
-
-
-class FixedPipeline:
-    """Answers every detection with one known mesh and pose, or with what `answer` returns or raises."""
-
-    def __init__(self, answer: Callable[[Frame, list[Detection]], FrameResult] | None = None) -> None:
-        entry = SimpleNamespace(id=MESH_ID, category="cup", center=CENTER, extent=EXTENT)
-        self.library = SimpleNamespace(
-            entries=[entry],
-            mesh_path=lambda mesh_id: Path("/somewhere") / "meshes" / f"{mesh_id}.glb",
-            load_mesh=lambda mesh_id: trimesh.creation.box(EXTENT),
-        )
-        self.answer = answer or known_answer
-        self.frames: list[Frame] = []
-
-    def detect(self, frame: Frame, detections: list[Detection]) -> FrameResult:
-        self.frames.append(frame)
-        return self.answer(frame, detections)
-
-
-def known_pose() -> np.ndarray:
-    """[4, 4]: a quarter turn about z, at (0.1, 0.2, 1.5) m."""
-    T = np.eye(4)
-    T[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
-    T[:3, 3] = [0.1, 0.2, 1.5]
-    return T
-
-
-def hypothesis(T: np.ndarray | None = None, score: float = 0.8) -> Hypothesis:
-    return Hypothesis(MESH_ID, "cup", score, 0.9, known_pose() if T is None else T)
-
-
-def known_answer(frame: Frame, detections: list[Detection]) -> FrameResult:
-    guess = known_pose()
-    guess[2, 3] = 2.0
-    objects = tuple(ObjectEstimate(d, (hypothesis(),), (hypothesis(guess, 0.4),)) for d in detections)
-    return FrameResult(objects, StageTimings(crop=0.001, encode=0.02, coarse=0.003, refine=0.004))
-
-
-class Robot:
-    """The rest of the robot: publishes a camera and a detector, collects what the node says."""
-
-    def __init__(self, context: Any, node: PasrNode) -> None:
-        self.node = node
-        self.helper = rclpy.create_node("robot", context=context)
-        self.executor = SingleThreadedExecutor(context=context)
-        for member in (self.helper, node):
-            self.executor.add_node(member)
-        raw = node.get_parameter("image_transport").value == "raw"
-        image_type, image_topic = (Image, "/image") if raw else (CompressedImage, "/image/compressed")
-        self.images = self.helper.create_publisher(image_type, image_topic, 5)
-        self.infos = self.helper.create_publisher(CameraInfo, "/camera_info", 5)
-        self.detections = self.helper.create_publisher(Detection2DArray, "/detections", 5)
-        self.got: dict[str, list[Any]] = {}
-        for name, (kind, topic, qos) in OUTPUTS.items():
-            self.listen(name, kind, topic, qos)
-        inputs = (self.images, self.infos, self.detections)
-        self.wait(lambda: all(p.get_subscription_count() for p in inputs) and bool(self.got["info"]))
-
-    def listen(self, name: str, kind: type, topic: str, qos: Any = 10) -> None:
-        self.got[name] = []
-        self.helper.create_subscription(kind, topic, self.got[name].append, qos)
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            assert time.monotonic() < end, f"nothing after {WAIT_S} s; got { {k: len(v) for k, v in self.got.items()} }"
-            self.executor.spin_once(timeout_sec=0.02)
-
-    def show(self, stamp_s: int, boxes: int = 1, ids: tuple[str, ...] = (), **image_changes: Any) -> None:
-        """One black frame of the camera with its detections."""
-        values = {"height": 48, "width": 64, "step": 192, "encoding": "rgb8", "data": bytes(48 * 192), **image_changes}
-        self.show_as(Image(**values), stamp_s, boxes, ids)
-
-    def show_as(self, image: Image | CompressedImage, stamp_s: int, boxes: int = 1, ids: tuple[str, ...] = ()) -> None:
-        stamp = Time(sec=stamp_s)
-        info = CameraInfo(width=64, height=48, k=[60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0])
-        array = Detection2DArray()
-        for i in range(boxes):
-            detection = Detection2D(id=ids[i] if i < len(ids) else "")
-            detection.bbox.center.position.x, detection.bbox.center.position.y = 30.0, 20.0
-            detection.bbox.size_x = detection.bbox.size_y = 10.0
-            array.detections.append(detection)
-        for message, publisher in ((image, self.images), (info, self.infos), (array, self.detections)):
-            message.header.stamp, message.header.frame_id = stamp, "camera"
-            publisher.publish(message)
-
-    def statuses(self, part: str) -> list[DiagnosticStatus]:
-        status = [s for array in self.got["diagnostics"] for s in array.status]
-        return [s for s in status if s.name == f"pasr_node: {part}"]
-
-    def answered(self, frames: int) -> bool:
-        return len(self.got["objects"]) >= frames
-
-
-@pytest.fixture
-def start(ros: Any) -> Iterator[Callable[..., Robot]]:
-    robots: list[Robot] = []
-
-    def make(pipeline: FixedPipeline | None = None, **parameters: Any) -> Robot:
-        given = [Parameter(name, value=value) for name, value in {"library": "/somewhere", **parameters}.items()]
-        node = PasrNode(pipeline or FixedPipeline(), context=ros, parameter_overrides=given)
-        node.start()
-        robots.append(Robot(ros, node))
-        return robots[-1]
-
-    yield make
-    for robot in robots:
-        robot.node.destroy_node()
-        robot.helper.destroy_node()
-
-
-def values(status: DiagnosticStatus) -> dict[str, str]:
-    return {item.key: item.value for item in status.values}
 
 
 def test_one_frame_gives_objects_tf_markers_and_diagnostics(start: Callable[..., Robot]) -> None:

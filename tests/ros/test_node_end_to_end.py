@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, VisionInfo
 from visualization_msgs.msg import Marker, MarkerArray
@@ -258,6 +260,56 @@ def test_the_node_finds_the_mesh_and_its_pose_in_a_photo(bench: Bench, library: 
     assert bench.process.returncode == 0, said
     assert "Traceback" not in said
     assert "ready: 3 meshes" in said
+
+
+def test_a_library_that_is_cut_short_and_put_back_while_the_node_runs(
+    ros: Any, library: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    copy = tmp_path / "lib"
+    shutil.copytree(library, copy)
+    process = start(environment, "-p", f"library:={copy}", "-p", "encoder.device:=cpu")
+    bench = Bench(ros, process)
+    bench.listen(Detection3DArray, "/pasr_node/objects")
+    bench.listen(DiagnosticArray, "/diagnostics")
+    photo = photograph(truck(), look(eye=(-1.5, 1.0, 1.8), target=(0.25, 0.4, 0.0)))
+    reload = bench.helper.create_client(Trigger, "/pasr_node/reload_library")
+
+    def shown_until(condition: Callable[[], bool]) -> None:
+        due = [0.0]
+
+        def met() -> bool:
+            if time.monotonic() > due[0]:
+                bench.show(photo)
+                due[0] = time.monotonic() + 2.0
+            return condition()
+
+        bench.wait(met)
+
+    def reloaded() -> Trigger.Response:
+        future = reload.call_async(Trigger.Request())
+        bench.wait(future.done)
+        return future.result()
+
+    try:
+        shown_until(lambda: bool(bench.got["/pasr_node/objects"]))
+        for file in (copy / "data").iterdir():
+            with file.open("r+b") as opened:
+                opened.truncate(1000)
+        said = "cut short while in use"
+        shown_until(lambda: any(said in s.message for a in bench.got["/diagnostics"] for s in a.status))
+        refused = reloaded()
+        assert (refused.success, "expected" in refused.message) == (False, True)
+        for file in (copy / "data").iterdir():
+            shutil.copy(library / "data" / file.name, file)
+        assert reloaded().message == "3 meshes, version 2"
+        bench.got["/pasr_node/objects"].clear()
+        shown_until(lambda: bool(bench.got["/pasr_node/objects"]))
+        assert bench.got["/pasr_node/objects"][-1].detections[0].results[0].hypothesis.class_id == "truck"
+    finally:
+        bench.helper.destroy_node()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        process.communicate()
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,29 @@ def test_open_loads_library_and_encoder_that_belong_together(
         Pipeline.open(library_path)
 
 
+def test_a_library_cut_short_or_replaced_while_in_use(bench, library_path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "lib"
+    shutil.copytree(library_path, folder)
+    running = Pipeline(MeshLibrary.open(folder), bench.encoder, CONFIG, CPU)
+    frame, detection = bench.photograph("block", pose(bench, "block", ANYWHERE[0], 1.4, PLACES[0]))
+    before = running.detect(frame, [detection]).objects[0].best
+    shutil.move(folder, tmp_path / "old")  # replaced as a whole: what is mapped stays
+    shutil.copytree(library_path, folder)
+    assert running.detect(frame, [detection]).objects[0].best.similarity == before.similarity
+    running = running.reopened(folder)
+    running.detect(frame, [detection])
+    file = folder / "data" / "block.safetensors"
+    with file.open("r+b") as opened:
+        opened.truncate(1000)
+    with pytest.raises(LibraryError, match=r"block.safetensors: expected \d+ bytes, got 1000: cut short while in use"):
+        running.detect(frame, [detection])
+    with pytest.raises(LibraryError, match="expected"):
+        running.reopened(folder)
+    shutil.copy(library_path / "data" / "block.safetensors", file)
+    after = running.reopened(folder).detect(frame, [detection]).objects[0].best
+    assert (after.mesh_id, after.similarity) == ("block", before.similarity)
+
+
 def test_a_library_without_meshes_is_refused(bench, tmp_path: Path) -> None:
     build_library([], tmp_path / "lib", bench.encoder, bench.config)
     with pytest.raises(ValueError, match="expected at least one mesh"):

@@ -1,0 +1,127 @@
+"""SIGINT and SIGTERM at any moment of a node process: it ends soon, with status 0 once it is up, and without a traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("vision_msgs.msg")
+pytest.importorskip("tf2_msgs.msg")
+
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Detection2DArray
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+DOUBLE = Path(__file__).parents[1] / "support" / "double_node.py"
+PATIENCE_S = 60.0
+
+
+class Process:
+    """The double of the node, and what it said."""
+
+    def __init__(self, environment: dict[str, str], load_s: float = 0.0, frame_s: float = 0.0, *arguments: str) -> None:
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in close)
+        command = [sys.executable, str(DOUBLE), str(load_s), str(frame_s), "--ros-args", *arguments]
+        self.child = subprocess.Popen(command, env=environment, stdout=self._output, stderr=subprocess.STDOUT)
+
+    def said(self) -> str:
+        self._output.seek(0)
+        return self._output.read()
+
+    def wait_for(self, text: str, meanwhile: Callable[[], Any] = lambda: time.sleep(0.05)) -> None:
+        limit = time.monotonic() + PATIENCE_S
+        while text not in self.said():
+            assert self.child.poll() is None, self.said()
+            assert time.monotonic() < limit, self.said()
+            meanwhile()
+
+    def close(self) -> None:
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.wait()
+        self._output.close()
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
+    processes: list[Process] = []
+
+    def make(*arguments: Any) -> Process:
+        processes.append(Process(environment, *arguments))
+        return processes[-1]
+
+    yield make
+    for process in processes:
+        process.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_it_imports(run: Callable[..., Process], number: int) -> None:
+    process = run()
+    time.sleep(0.2)
+    process.child.send_signal(number)
+    assert process.child.wait(PATIENCE_S) in (-number, 0, 1, 130)  # Python's own end: nothing is set up yet
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_it_loads(run: Callable[..., Process], number: int) -> None:
+    process = run(2.0)
+    process.wait_for("double: loading")
+    process.child.send_signal(number)
+    assert process.child.wait(PATIENCE_S) == 0, process.said()
+    assert "Traceback" not in process.said()
+    assert "waiting for images" not in process.said()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_it_waits(run: Callable[..., Process], number: int) -> None:
+    process = run()
+    process.wait_for("waiting for images")
+    process.child.send_signal(number)
+    assert process.child.wait(PATIENCE_S) == 0, process.said()
+    assert "Traceback" not in process.said()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_it_works_on_a_frame(run: Callable[..., Process], ros: Any, number: int) -> None:
+    process = run(0.0, 1.5)
+    process.wait_for("waiting for images")
+    camera = rclpy.create_node("camera", context=ros)
+    show = _camera(camera)
+    process.wait_for("double: frame", meanwhile=show)
+    process.child.send_signal(number)
+    assert process.child.wait(PATIENCE_S) == 0, process.said()
+    assert "Traceback" not in process.said()
+    camera.destroy_node()
+
+
+def _camera(node: Node) -> Callable[[], None]:
+    publishers = [
+        (kind, node.create_publisher(kind, topic, 5))
+        for kind, topic in ((Image, "image"), (CameraInfo, "camera_info"), (Detection2DArray, "detections"))
+    ]
+
+    def show() -> None:
+        stamp = node.get_clock().now().to_msg()
+        for kind, publisher in publishers:
+            message = kind()
+            if kind is Image:
+                message = Image(height=48, width=64, step=192, encoding="rgb8", data=bytes(48 * 192))
+            elif kind is CameraInfo:
+                message = CameraInfo(height=48, width=64, k=[60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0])
+            message.header.stamp, message.header.frame_id = stamp, "camera"
+            publisher.publish(message)
+        time.sleep(0.1)
+
+    return show
