@@ -13,6 +13,7 @@ from pasr_perception.cli.detect import detect_command
 from pasr_perception.cli.encoder import encoder_app
 from pasr_perception.cli.evaluate import evaluate_command
 from pasr_perception.cli.library import library_app
+from pasr_perception.cli.overhead import overhead_command
 
 app = typer.Typer(
     help="Which of your meshes is in the image, and where is it in 6-DoF.",
@@ -27,6 +28,7 @@ app.command("detect")(detect_command)
 app.command("demo")(demo_command)
 app.command("real")(real_command)
 app.command("bench")(bench_command)
+app.command("overhead")(overhead_command)
 
 
 def main() -> None:

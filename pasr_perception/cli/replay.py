@@ -44,7 +44,7 @@ class Replay:
 def replay(job: Replay) -> Path:
     """Run the three processes to the end of the bag and return the recorded bag. Raises ReplayError."""
     job.out.mkdir(parents=True, exist_ok=True)
-    environment = _environment()
+    environment = ros_environment()
     python = sys.executable
     remaps = ["image:=/camera/image_raw", "image/compressed:=/camera/image_raw/compressed"]
     remaps += ["camera_info:=/camera/camera_info", "detections:=/detections"]
@@ -56,20 +56,20 @@ def replay(job: Replay) -> Path:
     play_command = [python, "-m", "pasr_perception.cli", "bag", "play", str(job.bag), "--rate", str(job.rate)]
     play_command += ["--wait", str(job.wait_seconds), "--hold", "/pasr_node/objects"]
     play_command += ["--hold-timeout", str(job.answer_seconds)]
-    recorder = _start("recorder", record_command, job.out, environment)
-    node = _start("node", node_command, job.out, environment)
+    recorder = start_process("recorder", record_command, job.out, environment)
+    node = start_process("node", node_command, job.out, environment)
     try:
-        player = _start("player", play_command, job.out, environment)
+        player = start_process("player", play_command, job.out, environment)
         _wait_for_player(player, node, job.out)
     finally:
-        _stop(node)
-        _stop(recorder)
+        stop_process(node)
+        stop_process(recorder)
     if recorder.returncode != 0:
         raise ReplayError(f"the recorder ended with status {recorder.returncode}: {_tail(job.out / 'recorder.log')}")
     return job.recorded
 
 
-def _environment() -> Mapping[str, str]:
+def ros_environment() -> Mapping[str, str]:
     """The caller's environment (the ROS wheels keep their own state in it), on this machine only and in an own domain."""
     environment = dict(os.environ)
     environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -82,7 +82,10 @@ def _environment() -> Mapping[str, str]:
     return environment
 
 
-def _start(name: str, command: Sequence[str], out: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start_process(
+    name: str, command: Sequence[str], out: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """A child that can be stopped by `stop_process` and writes what it says to `out`/`name`.log."""
     log = out / f"{name}.log"
     logger.info("starting the %s (log: %s)", name, log)
     with log.open("wb") as stream, _interruptible():
@@ -117,12 +120,13 @@ def _wait_for_player(player: subprocess.Popen[bytes], node: subprocess.Popen[byt
             except subprocess.TimeoutExpired:
                 continue
     finally:
-        _stop(player)
+        stop_process(player)
     if player.returncode != 0:
         raise ReplayError(f"the player ended with status {player.returncode}: {_tail(out / 'player.log')}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """End a child in an orderly way; by force if it does not."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:

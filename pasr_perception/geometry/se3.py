@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from transforms3d.quaternions import mat2quat, quat2mat
 
 ROTATION_TOLERANCE = 1e-6
@@ -51,6 +52,14 @@ def quaternion_xyzw(R: np.ndarray) -> np.ndarray:
     w, x, y, z = mat2quat(np.asarray(R, dtype=np.float64))
     q = np.array([x, y, z, w])
     return (-q if w < 0 else q) / np.linalg.norm(q)
+
+
+def quaternions_xyzw(R: np.ndarray) -> np.ndarray:
+    """Unit quaternions [N, 4], as `quaternion_xyzw` gives them, of rotations [N, 3, 3] that were checked already.
+
+    All at once: one by one they would be most of what publishing a result costs.
+    """
+    return Rotation.from_matrix(R).as_quat(canonical=True)
 
 
 def rotation_from_quaternion_xyzw(q: np.ndarray) -> np.ndarray:

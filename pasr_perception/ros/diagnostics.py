@@ -27,6 +27,7 @@ class FrameReport:
     objects: int
     problems: tuple[str, ...]  # why a detection has no answer, one per detection
     timings: StageTimings
+    wait_s: float  # from the image's stamp to the beginning of the work on it
     convert_s: float  # decoding and checking the messages
     publish_s: float  # making and sending the answer
     stamp_to_publish_s: float
@@ -36,8 +37,8 @@ class FrameReport:
 def latencies_ms(report: FrameReport) -> dict[str, float]:
     """Per-stage wall time in milliseconds, as `latency_ms/<stage>`."""
     stages = {f.name: getattr(report.timings, f.name) for f in dataclasses.fields(StageTimings)}
-    stages |= {"total": report.timings.total, "convert": report.convert_s, "publish": report.publish_s}
-    stages |= {"stamp_to_publish": report.stamp_to_publish_s}
+    stages |= {"total": report.timings.total, "wait": report.wait_s, "convert": report.convert_s}
+    stages |= {"publish": report.publish_s, "stamp_to_publish": report.stamp_to_publish_s}
     return {f"latency_ms/{name}": seconds * 1e3 for name, seconds in stages.items()}
 
 

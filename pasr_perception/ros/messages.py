@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from std_msgs.msg import ColorRGBA, Header
 from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray, ObjectHypothesisWithPose
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pasr_perception.geometry.se3 import is_rotation, quaternion_xyzw
+from pasr_perception.geometry.se3 import is_rotation, quaternions_xyzw
 from pasr_perception.types import FrameResult, Hypothesis
 
 ROTATION_TOLERANCE = 1e-4  # what float32 leaves of a rotation, with room
@@ -54,6 +55,18 @@ class NamedHypotheses:
     def best(self) -> Hypothesis:
         return self.hypotheses[0]
 
+    @cached_property
+    def poses(self) -> tuple[Pose, ...]:
+        """One message per hypothesis, shared by all that tell of it."""
+        T = np.stack([h.T_cam_obj for h in self.hypotheses]).astype(np.float64)
+        columns = zip(T[:, :3, 3].tolist(), quaternions_xyzw(T[:, :3, :3]).tolist(), strict=True)
+        return tuple(Pose(position=_point(t), orientation=Quaternion(**_named("xyzw", q))) for t, q in columns)
+
+    def at(self, point: np.ndarray) -> Point:
+        """Where a point [3] of the best mesh's frame is, in the camera's."""
+        T = self.best.T_cam_obj
+        return _point((T[:3, :3] @ point + T[:3, 3]).tolist())
+
 
 def named_hypotheses(result: FrameResult, coarse: bool = False) -> tuple[list[NamedHypotheses], list[str]]:
     """The objects of a result that have an answer, and why the others are left out.
@@ -79,15 +92,16 @@ def is_pose(T: np.ndarray) -> bool:
     return of_this_world and is_rotation(T[:3, :3], ROTATION_TOLERANCE)
 
 
-def pose_to_msg(T: np.ndarray, origin: np.ndarray | None = None) -> Pose:
-    """A rigid [4, 4] as Pose with a unit quaternion, at the point `origin` [3] of the object's frame (default 0)."""
-    position = T[:3, 3] if origin is None else T[:3, :3] @ origin + T[:3, 3]
-    x, y, z, w = (float(v) for v in quaternion_xyzw(T[:3, :3]))
-    return Pose(position=Point(**_xyz(position)), orientation=Quaternion(x=x, y=y, z=z, w=w))
+def _named(names: str, values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(names, values, strict=True))
 
 
-def _xyz(v: Sequence[float] | np.ndarray) -> dict[str, float]:
-    return {"x": float(v[0]), "y": float(v[1]), "z": float(v[2])}
+def _point(values: Sequence[float]) -> Point:
+    return Point(**_named("xyz", values))
+
+
+def _vector(values: Sequence[float]) -> Vector3:
+    return Vector3(**_named("xyz", values))
 
 
 def objects_to_msg(header: Header, objects: Sequence[NamedHypotheses], shapes: Mapping[str, Shape]) -> Detection3DArray:
@@ -95,15 +109,15 @@ def objects_to_msg(header: Header, objects: Sequence[NamedHypotheses], shapes: M
     message = Detection3DArray(header=header)
     for item in objects:
         detection = Detection3D(header=header, id=item.name)
-        for hypothesis in item.hypotheses:
+        for hypothesis, pose in zip(item.hypotheses, item.poses, strict=True):
             result = ObjectHypothesisWithPose()
             result.hypothesis.class_id = hypothesis.mesh_id
             result.hypothesis.score = float(hypothesis.score)
-            result.pose.pose = pose_to_msg(hypothesis.T_cam_obj)
+            result.pose.pose = pose
             detection.results.append(result)
         shape = shapes[item.best.mesh_id]
-        center = pose_to_msg(item.best.T_cam_obj, shape.center)
-        detection.bbox = BoundingBox3D(center=center, size=Vector3(**_xyz(shape.extent)))
+        center = Pose(position=item.at(shape.center), orientation=item.poses[0].orientation)
+        detection.bbox = BoundingBox3D(center=center, size=_vector(shape.extent.tolist()))
         message.detections.append(detection)
     return message
 
@@ -118,9 +132,8 @@ def transforms_to_msgs(header: Header, objects: Sequence[NamedHypotheses], prefi
             child += "_"
         taken.add(child)
         transform = TransformStamped(header=header, child_frame_id=child)
-        pose = pose_to_msg(item.best.T_cam_obj)
-        transform.transform.translation = Vector3(x=pose.position.x, y=pose.position.y, z=pose.position.z)
-        transform.transform.rotation = pose.orientation
+        transform.transform.translation = _vector(item.best.T_cam_obj[:3, 3].tolist())
+        transform.transform.rotation = item.poses[0].orientation
         transforms.append(transform)
     return transforms
 
@@ -158,15 +171,15 @@ class MarkerBook:
                 self._ids[item.name] = self._next
                 self._next = (self._next + 1) % 2**31
             number, shape = self._ids[item.name], shapes[item.best.mesh_id]
-            for marker in (_mesh(header, number, item.best, shape), _label(header, number, item, shape)):
+            for marker in (_mesh(header, number, item, shape), _label(header, number, item, shape)):
                 marker.lifetime = lifetime
                 array.markers.append(marker)
         return array
 
 
-def _mesh(header: Header, number: int, best: Hypothesis, shape: Shape) -> Marker:
+def _mesh(header: Header, number: int, item: NamedHypotheses, shape: Shape) -> Marker:
     marker = Marker(header=header, ns=MESHES, id=number, type=Marker.MESH_RESOURCE, action=Marker.ADD)
-    marker.pose = pose_to_msg(best.T_cam_obj)
+    marker.pose = item.poses[0]
     marker.scale = Vector3(x=1.0, y=1.0, z=1.0)
     marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     marker.mesh_resource = shape.uri
@@ -177,9 +190,9 @@ def _mesh(header: Header, number: int, best: Hypothesis, shape: Shape) -> Marker
 def _label(header: Header, number: int, item: NamedHypotheses, shape: Shape) -> Marker:
     marker = Marker(header=header, ns=LABELS, id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
     radius = 0.5 * float(np.linalg.norm(shape.extent))
-    marker.pose = pose_to_msg(item.best.T_cam_obj, shape.center)
-    marker.pose.orientation = Quaternion(w=1.0)
+    marker.pose.position = item.at(shape.center)
     marker.pose.position.y -= radius  # up, in an optical frame
+    marker.pose.orientation = Quaternion(w=1.0)
     marker.scale = Vector3(z=0.25 * radius)
     marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     marker.text = f"{item.best.mesh_id} {item.best.score:.2f}"

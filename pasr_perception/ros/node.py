@@ -245,12 +245,12 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None, pipeline: PosePipeline | None = None) -> int:
     """Run the node until it is told to stop. Returns the exit code: 1 if it could not start."""
     rclpy.init(args=args)
     node: PasrNode | None = None
     try:
-        node = PasrNode()
+        node = PasrNode(pipeline)
         node.start()
         executor = MultiThreadedExecutor(num_threads=2)  # the second serves ~/reload_library while images come
         executor.add_node(node)

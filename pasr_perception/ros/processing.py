@@ -100,28 +100,31 @@ class FrameProcessor:
             self._publisher.forget()
 
     def _process(self, inputs: InputSet) -> None:
-        started = time.perf_counter()
+        times, waited_s = [time.perf_counter()], self._age_s(inputs)
         frame, notes = self._frame(inputs)
         detections, bad = detections_from_msg(inputs.detections)
-        converted = time.perf_counter()
+        times.append(time.perf_counter())
         result = merged(self._parts.run(lambda part: self._pipeline.detect(frame, part), detections))
+        times.append(time.perf_counter())
         if self._parts.limit is not None:
             notes = (*notes, f"short of memory: {self._parts.limit} objects at a time")
         if not self._node.context.ok():
             return
-        answered = time.perf_counter()
         objects, poseless = self._publisher.publish(inputs.image.header, result)
-        published = time.perf_counter()
-        late_ns = self._node.get_clock().now().nanoseconds - frame.stamp_ns
+        times.append(time.perf_counter())
         problems = [(error.what, str(error)) for error in bad]
         problems += [("detection rejected", f"detection {d.id!r}: {reason}") for d, reason in result.rejected]
         problems += [("no pose", text) for text in poseless]
         for kind, text in problems:
             self._complaints.complain(kind, text)
         said = tuple(text for _, text in problems)
-        seconds = (converted - started, published - answered, late_ns * 1e-9)
+        seconds = (waited_s, times[1] - times[0], times[3] - times[2], self._age_s(inputs))
         self._diagnostics.answered(FrameReport(frame.stamp_ns, objects, said, result.timings, *seconds, notes))
         self._publisher.publish_debug(inputs.image.header, frame, result)
+
+    def _age_s(self, inputs: InputSet) -> float:
+        """How long ago the image was taken."""
+        return (self._node.get_clock().now().nanoseconds - stamp_to_ns(inputs.image.header)) * 1e-9
 
     def _frame(self, inputs: InputSet) -> tuple[Frame, tuple[str, ...]]:
         """The frame, with depth where that is wanted and usable, and why it is not."""

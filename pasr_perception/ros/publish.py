@@ -102,8 +102,9 @@ class ResultPublisher:
         self._last_header = header
         self._objects.publish(objects_to_msg(header, objects, self._shapes))
         self._publish_tf(header, objects)
-        markers = self._markers.update(header, objects, self._shapes, self.config.marker_lifetime_s)
-        self._marker_publisher.publish(markers)
+        if self._marker_publisher.get_subscription_count():
+            markers = self._markers.update(header, objects, self._shapes, self.config.marker_lifetime_s)
+            self._marker_publisher.publish(markers)
         if self._coarse.get_subscription_count():
             coarse, _ = named_hypotheses(result, coarse=True)
             self._coarse.publish(objects_to_msg(header, coarse, self._shapes))

@@ -23,7 +23,6 @@ from pasr_perception.ros.messages import (
     Shape,
     named_hypotheses,
     objects_to_msg,
-    pose_to_msg,
     transforms_to_msgs,
 )
 from pasr_perception.types import Detection, FrameResult, Hypothesis, ObjectEstimate, StageTimings
@@ -63,13 +62,14 @@ def frame_result(*estimates: tuple[str, tuple[Hypothesis, ...]]) -> FrameResult:
 
 def test_a_pose_is_the_same_rigid_motion_with_a_unit_quaternion() -> None:
     generator = np.random.default_rng(3)
-    for rotation in Rotation.random(20, random_state=generator):
-        T = pose(rotation).astype(np.float32).astype(np.float64)  # as it comes from the search
-        message = pose_to_msg(T)
-        q = np.array([getattr(message.orientation, axis) for axis in "xyzw"])
-        assert np.linalg.norm(q) == pytest.approx(1.0, abs=1e-12)
-        np.testing.assert_allclose(Rotation.from_quat(q).as_matrix(), T[:3, :3], atol=1e-6)
-        assert (message.position.x, message.position.y, message.position.z) == tuple(T[:3, 3])
+    for rotations in (Rotation.random(20, random_state=generator), Rotation.from_rotvec(np.pi * np.eye(3))):
+        T = [pose(r).astype(np.float32).astype(np.float64) for r in rotations]  # as they come from the search
+        for matrix, message in zip(T, NamedHypotheses("a", tuple(hypothesis(T=m) for m in T)).poses, strict=True):
+            q = np.array([getattr(message.orientation, axis) for axis in "xyzw"])
+            assert np.linalg.norm(q) == pytest.approx(1.0, abs=1e-12)
+            assert q[3] >= 0
+            np.testing.assert_allclose(Rotation.from_quat(q).as_matrix(), matrix[:3, :3], atol=1e-6)
+            assert (message.position.x, message.position.y, message.position.z) == tuple(matrix[:3, 3])
 
 
 def test_hypotheses_keep_their_order_and_the_box_stands_where_the_mesh_stands() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,7 +48,7 @@ class FixedPipeline:
             load_mesh=lambda mesh_id: trimesh.creation.box(EXTENT),
         )
         self.answer = answer or known_answer
-        self.frames: list[Frame] = []
+        self.frames: MutableSequence[Frame] = []
         self.config = PasrConfig()
 
     def detect(self, frame: Frame, detections: list[Detection]) -> FrameResult:

@@ -17,6 +17,7 @@ from pasr_perception.geometry.se3 import (
     is_rotation,
     make_T,
     quaternion_xyzw,
+    quaternions_xyzw,
     rotation_angle,
     rotation_from_quaternion_xyzw,
 )
@@ -43,6 +44,7 @@ def test_quaternions_survive_the_round_trip_and_agree_with_scipy():
         q = quaternion_xyzw(R)
         expected = Rotation.from_matrix(R).as_quat()
         np.testing.assert_allclose(q * np.sign(q[3]), expected * np.sign(expected[3]), atol=1e-9)
+        np.testing.assert_allclose(quaternions_xyzw(R[None]), q[None], atol=1e-9)
         np.testing.assert_allclose(rotation_from_quaternion_xyzw(q), R, atol=1e-9)
         assert q[3] >= 0
         assert abs(np.linalg.norm(q) - 1) < 1e-12
