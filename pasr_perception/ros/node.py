@@ -16,7 +16,7 @@ from typing import Any
 
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -36,7 +36,7 @@ from pasr_perception.ros.monitor import InputMonitor
 from pasr_perception.ros.params import NodeConfig
 from pasr_perception.ros.processing import FrameProcessor, PosePipeline
 from pasr_perception.ros.publish import ResultPublisher
-from pasr_perception.ros.services import Services
+from pasr_perception.ros.services import Services, Work
 from pasr_perception.ros.worker import LatestWorker
 
 NODE_NAME = "pasr_node"
@@ -64,7 +64,7 @@ class PasrNode(LifecycleNode):
         self._enabled = True
         self._failure: Exception | None = None
         self._live = LiveParameters(self, self.state, self._apply)
-        self._offered = Services(self, self._reload_library, self._reset_tracks, self._enable)
+        self._services_offered = Services(self, Work(self._reload_library, self._reset_tracks, self._enable))
         self.create_timer(1.0, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def state(self) -> str:
@@ -252,9 +252,7 @@ def main(args: list[str] | None = None, pipeline: PosePipeline | None = None) ->
     try:
         node = PasrNode(pipeline)
         node.start()
-        executor = MultiThreadedExecutor(num_threads=2)  # the second serves ~/reload_library while images come
-        executor.add_node(node)
-        executor.spin()
+        rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:  # the edge of the process: whatever it was, say it in one line

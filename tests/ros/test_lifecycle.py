@@ -18,7 +18,7 @@ pytest.importorskip("lifecycle_msgs.msg")
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
-from robot import FixedPipeline, Robot, known_answer
+from robot import WAIT_S, FixedPipeline, Robot, known_answer
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker
@@ -137,6 +137,27 @@ def test_reloading_takes_up_the_library_and_counts_its_versions(start: Callable[
     robot.wait(lambda: robot.got["info"][-1].database_location == "/elsewhere")
     robot.show(5)
     robot.wait(lambda: robot.answered(1))
+
+
+def test_frames_are_answered_while_the_library_loads(start: Callable[..., Robot]) -> None:
+    go = threading.Event()
+
+    class Slow(Reloadable):
+        def reopened(self, library_dir: Any) -> FixedPipeline:
+            assert go.wait(WAIT_S)
+            return super().reopened(library_dir)
+
+    robot = start(Slow())
+    client = robot.helper.create_client(Trigger, "/pasr_node/reload_library")
+    robot.wait(client.service_is_ready)
+    future = client.call_async(Trigger.Request())
+    for second in (5, 6, 7):
+        robot.show(second)
+        robot.wait(lambda n=second - 4: robot.answered(n))
+    assert not future.done()
+    go.set()
+    robot.wait(future.done)
+    assert future.result().message == "1 meshes, version 2"
 
 
 def test_a_reload_that_fails_says_why_and_the_old_library_serves_on(start: Callable[..., Robot]) -> None:
