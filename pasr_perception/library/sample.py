@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import trimesh
 
+from pasr_perception.render.mesh import surface_colour
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -20,6 +22,7 @@ class Normalisation:
 class SurfaceSamples:
     points: np.ndarray  # [N, 3] float32, normalised frame
     normals: np.ndarray  # [N, 3] float32, of the triangles as they are wound
+    triangle: np.ndarray  # [N] int64, the triangle that each lies on
 
 
 def normalisation(mesh: trimesh.Trimesh) -> Normalisation:
@@ -39,4 +42,11 @@ def normalised(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
 def sample_surface(mesh: trimesh.Trimesh, count: int, seed: int) -> SurfaceSamples:
     """`count` area-weighted points of a (normalised) mesh."""
     points, faces = trimesh.sample.sample_surface(mesh, count, seed=seed)
-    return SurfaceSamples(np.asarray(points, np.float32), np.asarray(mesh.face_normals[faces], np.float32))
+    return SurfaceSamples(np.asarray(points, np.float32), np.asarray(mesh.face_normals[faces], np.float32), faces)
+
+
+def sample_colours(mesh: trimesh.Trimesh, samples: SurfaceSamples) -> np.ndarray:
+    """Albedo [N, 3] float32 in 0..1 of a mesh's own samples."""
+    corners = mesh.triangles[samples.triangle]
+    barycentric = trimesh.triangles.points_to_barycentric(corners, samples.points.astype(np.float64))
+    return np.asarray(surface_colour(mesh, samples.triangle, barycentric), np.float32)

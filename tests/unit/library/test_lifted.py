@@ -52,7 +52,7 @@ def test_only_the_near_side_is_seen_by_the_cosine_of_its_slope(samples, renderer
 
 def test_windings_do_not_matter(samples, renderer) -> None:
     view = renderer.render(look_at(0.5, 0.6), GREY)
-    flipped = SurfaceSamples(samples.points, -samples.normals)
+    flipped = SurfaceSamples(samples.points, -samples.normals, samples.triangle)
     torch.testing.assert_close(visibility(flipped, view)[1], visibility(samples, view)[1])
 
 
