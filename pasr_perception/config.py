@@ -140,6 +140,9 @@ class LibraryConfig:
     """How meshes become a library. Crop geometry and splatting chosen here hold for every query of that library."""
 
     points: int = 4096  # area-weighted surface samples per mesh (PASR supplementary A)
+    features: str = "lifted"  # lifted: from rendered views | learned: by a point encoder | both
+    point_encoder: str = ""  # weights of a point encoder (pasr train points); empty = the package's own
+    learned_share: float = 0.5  # of learned features in `both`
     views: int = 36  # rendered views that features are lifted from, for the so3 pose set
     upright_views: int = 24  # the same for the upright one, which looks from a part of the sphere only
     supersample: int = 2  # rays per pixel side; sharp views are worth it
@@ -157,6 +160,9 @@ class LibraryConfig:
     def __post_init__(self) -> None:
         for name in ("points", "views", "upright_views", "supersample", "points_per_pixel", "strangers", "batch_size"):
             _require(getattr(self, name) >= 1, f"library.{name}", "at least 1", getattr(self, name))
+        known = ("lifted", "learned", "both")
+        _require(self.features in known, "library.features", f"one of {', '.join(known)}", self.features)
+        _require(0 < self.learned_share < 1, "library.learned_share", "more than 0 and less than 1", self.learned_share)
         _require(self.strangers >= 2, "library.strangers", "at least 2 (a spread is measured)", self.strangers)
         _require(self.workers >= 0, "library.workers", "0 or more", self.workers)
         _require(self.splat_radius_px > 0, "library.splat_radius_px", "more than 0", self.splat_radius_px)

@@ -67,7 +67,7 @@ def add(library: Library, meshes: Meshes, options: MeshOptions) -> None:
         from pasr_perception.library.store import MeshLibrary
 
         sources = options.sources(meshes)
-        settings = options.settings(MeshLibrary.open(library).header.encoder_name)
+        settings = options.settings(MeshLibrary.open(library).header)
         loaded, _ = load_encoder(settings.encoder)
         with progress_bar(len(sources)) as tell:
             report = add_to_library(library, sources, loaded, settings.library, tell, options.resume)
@@ -106,6 +106,7 @@ def info(
         f"encoder {header.encoder_name} ({header.encoder_fingerprint}): {header.encoder_dim} channels, "
         f"{header.grid} x {header.grid} cells of crops of {header.image_size} pixels"
     )
+    typer.echo(f"point features: {header.features}")
     table = Table("id", "category", "size, m", "triangles", "appearance", "poses", "licence", "creator")
     for e in entries:
         extent = " x ".join(f"{x:.3g}" for x in e.extent)

@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from pasr_perception.config import PasrConfig
+    from pasr_perception.library.format import LibraryHeader
     from pasr_perception.library.manifest import MeshSource
 
 
@@ -35,6 +36,10 @@ class MeshOptions:
     )
     encoder: Annotated[str | None, typer.Option("--encoder", help="efficientnet-lite0, dinov2 or dinov3.")] = None
     weights: Annotated[str | None, typer.Option(help="Folder or hub id of dinov2/dinov3 weights.")] = None
+    features: Annotated[
+        str | None, typer.Option(help="Point features: lifted, learned or both (add: as the library has them).")
+    ] = None
+    point_encoder: Annotated[str | None, typer.Option(help="Weights of a point encoder (pasr train points).")] = None
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0 ...")] = None
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the same command was stopped: meshes that are there are kept.")
@@ -50,14 +55,26 @@ class MeshOptions:
         )
         return sources_from_paths(meshes, defaults)
 
-    def settings(self, encoder: str | None = None) -> PasrConfig:
-        """The settings of the file, with what was said on the command line; `encoder` is the one to take if none was."""
+    def settings(self, header: LibraryHeader | None = None) -> PasrConfig:
+        """The settings of the file, with what was said on the command line; what was not is as in `header`, if there is one."""
         from pasr_perception.config import PasrConfig, load_config
 
         settings = load_config(self.config) if self.config else PasrConfig()
-        said = {"name": self.encoder or encoder, "weights": self.weights, "device": self.device}
-        changes: dict[str, Any] = {k: v for k, v in said.items() if v is not None}
-        return dataclasses.replace(settings, encoder=dataclasses.replace(settings.encoder, **changes))
+        name = self.encoder or (header and header.encoder_name)
+        encoder = _said(name=name, weights=self.weights, device=self.device)
+        library = _said(features=self.features or (header and header.features.kind), point_encoder=self.point_encoder)
+        if header and header.features.kind == "both":
+            library["learned_share"] = header.features.share
+        return dataclasses.replace(
+            settings,
+            encoder=dataclasses.replace(settings.encoder, **encoder),
+            library=dataclasses.replace(settings.library, **library),
+        )
+
+
+def _said(**options: Any) -> dict[str, Any]:
+    """Those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def with_mesh_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Building a mesh library: load, sample, look, encode, lift, precompute templates, measure offsets.
+"""Building a mesh library: load, sample, look, encode, lift (or learn), precompute templates, measure offsets.
 
 Meshes are finished one by one, so a killed build keeps what it has; a bad mesh is reported by name and skipped.
 """
@@ -23,18 +23,20 @@ from pasr_perception.coarse import turn_maps
 from pasr_perception.config import LibraryConfig
 from pasr_perception.crop import CropSpec
 from pasr_perception.encoders.base import Encoder, image_batch
-from pasr_perception.encoders.centring import centred_cloud
+from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.symmetry import find_symmetries
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS, base_poses, view_poses
+from pasr_perception.library.features import PointFeatures, point_features
+from pasr_perception.library.format import FeatureSource
 from pasr_perception.library.index import ARTEFACT, Index, kept_index, read_bank, read_index, update_index
 from pasr_perception.library.lifted import lift_features
 from pasr_perception.library.listing import MANIFEST
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.library.meshes import MeshError, has_colour, load_mesh
 from pasr_perception.library.parallel import made_in_order
-from pasr_perception.library.resume import already_there, check_settings
-from pasr_perception.library.sample import normalisation, normalised, sample_surface
+from pasr_perception.library.resume import already_there, check_features, check_settings
+from pasr_perception.library.sample import normalisation, normalised, sample_colours, sample_surface
 from pasr_perception.library.store import LibraryError, LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
 from pasr_perception.library.strangers import strangers
 from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background
@@ -42,6 +44,8 @@ from pasr_perception.render.splat import SplatConfig
 from pasr_perception.templates import Templates, build_templates, score_many
 
 logger = logging.getLogger(__name__)
+
+LIFTED = FeatureSource()
 
 Progress = Callable[[str, int, int], None]  # (what is being done, meshes done, meshes in all)
 
@@ -55,7 +59,7 @@ class BuildReport:
     kept: tuple[str, ...] = ()  # were there already
 
 
-def library_header(encoder: Encoder, config: LibraryConfig) -> LibraryHeader:
+def library_header(encoder: Encoder, config: LibraryConfig, features: FeatureSource = LIFTED) -> LibraryHeader:
     """What a library built with this encoder and configuration fixes for its queries."""
     splat = SplatConfig(
         encoder.grid, config.splat_radius_px * 2 / encoder.grid, config.points_per_pixel, config.depth_band
@@ -69,6 +73,7 @@ def library_header(encoder: Encoder, config: LibraryConfig) -> LibraryHeader:
         fill=config.fill,
         distance=config.distance,
         splat=splat,
+        features=features,
     )
 
 
@@ -85,12 +90,13 @@ def build_library(
     With `resume` such a library is gone on with instead, if it was begun with this encoder and configuration.
     """
     config = config or LibraryConfig()
-    header = library_header(encoder, config)
+    features = point_features(config, encoder)
+    header = library_header(encoder, config, features.source)
     if resume and (Path(out) / MANIFEST).is_file():
         check_settings(MeshLibrary.open(out), header, config)
         return add_to_library(out, sources, encoder, config, progress, resume)
     with LibraryWriter.create(out, header) as writer:
-        return _extend(writer, sources, encoder, config, progress)
+        return _extend(writer, sources, MeshBuilder(encoder, header, config, features), progress)
 
 
 def add_to_library(
@@ -103,18 +109,21 @@ def add_to_library(
 ) -> BuildReport:
     """Add sources to an existing library made with this very encoder; the meshes already there are left as they are.
 
-    Raises LibraryError if it has a mesh of the same id as one of the sources; with `resume` such a source is left out.
+    Raises LibraryError if it has a mesh of the same id as one of the sources (with `resume` such a source is left out), or if
+    its point features were made otherwise.
     The new meshes get as many points as the old ones have, whatever `config` says: a search takes all clouds as one tensor.
     """
     library = MeshLibrary.open(path, expect_encoder=(encoder.name, encoder.fingerprint))
     config = config or LibraryConfig()
     if library.entries:
         config = dataclasses.replace(config, points=len(library.data(0).points))
+    features = point_features(config, encoder)
+    check_features(library, features.source)
     kept = already_there(library, sources, resume)
     missing = [s for s in sources if s.id not in kept]
     index = read_index(library)
     with LibraryWriter.open(path) as writer:
-        report = _extend(writer, missing, encoder, config, progress, index)
+        report = _extend(writer, missing, MeshBuilder(encoder, writer.header, config, features), progress, index)
     return dataclasses.replace(report, kept=tuple(kept))
 
 
@@ -140,16 +149,14 @@ def remove_from_library(path: str | Path, mesh_ids: Sequence[str]) -> int:
 def _extend(
     writer: LibraryWriter,
     sources: Sequence[MeshSource],
-    encoder: Encoder,
-    config: LibraryConfig,
+    builder: MeshBuilder,
     progress: Progress | None,
     old: Index | None = None,
 ) -> BuildReport:
     tell = progress or (lambda what, done, total: None)
-    builder = MeshBuilder(encoder, writer.header, config)
     built: list[str] = []
     skipped: list[tuple[str, str]] = []
-    with made_in_order(builder.make, sources, config.workers) as results:
+    with made_in_order(builder.make, sources, builder.config.workers) as results:
         for i, (source, result) in enumerate(results):
             tell(source.id, i, len(sources))
             try:
@@ -159,7 +166,7 @@ def _extend(
             except (MeshError, ValueError, QhullError) as error:
                 logger.error("mesh %s skipped: %s", source.id, error)
                 skipped.append((source.id, str(error)))
-    _finish(writer, encoder, config, old, tell)
+    _finish(writer, builder.encoder, builder.config, old, tell)
     return BuildReport(tuple(built), tuple(skipped))
 
 
@@ -176,13 +183,14 @@ class BuiltMesh:
 class MeshBuilder:
     """Turns one mesh source into a library entry with its tensors."""
 
-    def __init__(self, encoder: Encoder, header: LibraryHeader, config: LibraryConfig) -> None:
-        self._encoder, self._header, self._config = encoder, header, config
+    def __init__(self, encoder: Encoder, header: LibraryHeader, config: LibraryConfig, features: PointFeatures) -> None:
+        self.encoder, self.config = encoder, config
+        self._header, self._features = header, features
 
     def make(self, source: MeshSource) -> BuiltMesh:
         """Build one mesh. Raises MeshError if the file is of no use."""
         began = time.perf_counter()
-        config, view = self._config, self._header.view
+        config, view = self.config, self._header.view
         mesh = load_mesh(source.path, source.unit)
         appearance = source.appearance
         if appearance == "auto":
@@ -198,7 +206,9 @@ class MeshBuilder:
         lifted = lift_features(samples, views, maps)
         rotations = base_poses(source.pose_set, source.up)
         points = torch.as_tensor(samples.points)
-        features = centred_cloud(lifted.features).half()
+        colours = sample_colours(unit_mesh, samples) if appearance == "known" else None
+        cloud = PointCloud.of(samples, colours, source.up)
+        features = self._features(lifted.features, cloud).half()
         templates = build_templates(
             points, features.float(), torch.as_tensor(rotations, dtype=torch.float32), view, self._header.splat
         )
@@ -241,7 +251,7 @@ class MeshBuilder:
         rng: np.random.Generator,
     ) -> list[RenderedView]:
         size = self._header.image_size
-        renderer = ViewRenderer(mesh, view, size, self._config.supersample)
+        renderer = ViewRenderer(mesh, view, size, self.config.supersample)
         return [
             renderer.render(R, random_background(size, rng), RandomTexture(rng) if appearance == "unknown" else None)
             for R in rotations
@@ -249,7 +259,7 @@ class MeshBuilder:
 
     def _encode(self, views: Sequence[RenderedView]) -> torch.Tensor:
         images = image_batch([v.image for v in views])
-        return torch.cat([self._encoder.encode(batch) for batch in images.split(self._config.batch_size)]).cpu()
+        return torch.cat([self.encoder.encode(batch) for batch in images.split(self.config.batch_size)]).cpu()
 
 
 def _finish(writer: LibraryWriter, encoder: Encoder, config: LibraryConfig, old: Index | None, tell: Progress) -> None:

@@ -21,8 +21,28 @@ ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 ARTEFACT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 ID_RULE = "1 to 100 letters, digits, '.', '_' or '-', not beginning with '.'"
 APPEARANCES = ("known", "unknown")
+FEATURES = ("lifted", "learned", "both")
 
 Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """What made a library's point features; meshes made otherwise do not belong into it."""
+
+    kind: str = "lifted"  # one of FEATURES
+    point_encoder: str = ""  # fingerprint of the one that learned them
+    share: float = 0.0  # of learned features
+
+    def __post_init__(self) -> None:
+        need(self.kind in FEATURES, "features.kind", f"one of {', '.join(FEATURES)}", self.kind)
+        need(0 <= self.share <= 1, "features.share", "0..1", self.share)
+
+    def __str__(self) -> str:
+        if self.kind == "lifted":
+            return self.kind
+        shared = f", {self.share:g} of it" if self.kind == "both" else ""
+        return f"{self.kind} (point encoder {self.point_encoder}{shared})"
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,7 @@ class LibraryHeader:
     fill: float  # share of the crop that an object's longer side covers
     distance: float  # of the virtual camera, in object radii
     splat: SplatConfig
+    features: FeatureSource = field(default_factory=FeatureSource)
 
     @property
     def view(self) -> ViewSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pasr_perception.config import LibraryConfig
+from pasr_perception.library.format import FeatureSource
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.library.store import LibraryError, LibraryHeader, MeshEntry, MeshLibrary
 
@@ -18,6 +19,15 @@ def check_settings(library: MeshLibrary, header: LibraryHeader, config: LibraryC
     if changed:
         raise LibraryError(
             f"{library.path}: was begun with {', '.join(changed)}; use the same settings to go on, or --force to begin again"
+        )
+
+
+def check_features(library: MeshLibrary, features: FeatureSource) -> None:
+    """Raise LibraryError unless the library's point features were made in this way."""
+    if library.header.features != features:
+        raise LibraryError(
+            f"{library.path}: has {library.header.features} point features, not {features}; use the same to go on "
+            "(library.features, library.point_encoder), or build the library again"
         )
 
 

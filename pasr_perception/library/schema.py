@@ -15,6 +15,7 @@ from pasr_perception.library.files import LibraryError
 from pasr_perception.library.format import (
     ARTEFACT_NAME,
     Artefact,
+    FeatureSource,
     LibraryHeader,
     Listing,
     MeshEntry,
@@ -53,6 +54,7 @@ def listing_to_text(listing: Listing) -> str:
         },
         "view": {"fill": header.fill, "distance": header.distance},
         "render": dataclasses.asdict(header.splat),
+        "features": vars(header.features),
         "artefacts": {name: vars(artefact) for name, artefact in listing.artefacts.items()},
     }
     lines = [f' "{name}": {to_line(value)}' for name, value in head.items()]
@@ -116,6 +118,7 @@ def _artefact(name: str, raw: Any) -> Artefact:
 
 def _header(raw: Mapping[str, Any]) -> LibraryHeader:
     encoder, view, render = raw["encoder"], raw["view"], raw["render"]
+    features = raw.get("features", vars(FeatureSource()))  # older libraries' are lifted
     band = render["depth_band"]
     header = LibraryHeader(
         encoder_name=_typed(encoder["name"], str, "encoder.name"),
@@ -130,6 +133,11 @@ def _header(raw: Mapping[str, Any]) -> LibraryHeader:
             radius=_typed(render["radius"], float, "render.radius"),
             points_per_pixel=_typed(render["points_per_pixel"], int, "render.points_per_pixel"),
             depth_band=None if band is None else _typed(band, float, "render.depth_band"),
+        ),
+        features=FeatureSource(
+            kind=_typed(features["kind"], str, "features.kind"),
+            point_encoder=_typed(features["point_encoder"], str, "features.point_encoder"),
+            share=_typed(features["share"], float, "features.share"),
         ),
     )
     for name in ("encoder_dim", "image_size", "grid"):

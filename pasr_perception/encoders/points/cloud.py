@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from pasr_perception.geometry.viewpoints import up_rotation
 from pasr_perception.library.sample import SurfaceSamples
 
 
@@ -20,11 +21,12 @@ class PointCloud:
     known: bool  # whether the colours are those of the real object
 
     @classmethod
-    def of(cls, samples: SurfaceSamples, colours: np.ndarray | None) -> PointCloud:
-        """From a mesh's samples, already upright; `colours` None: unknown."""
+    def of(cls, samples: SurfaceSamples, colours: np.ndarray | None, up: str = "+y") -> PointCloud:
+        """From a mesh's samples, whose axis `up` is turned upwards; `colours` None: unknown."""
         points, normals = torch.as_tensor(samples.points), torch.as_tensor(samples.normals)
         shown = torch.zeros_like(points) if colours is None else torch.as_tensor(colours, dtype=torch.float32)
-        return cls(points, normals, shown, colours is not None)
+        cloud = cls(points, normals, shown, colours is not None)
+        return cloud.turned(torch.as_tensor(up_rotation(up), dtype=torch.float32))
 
     def turned(self, rotation: torch.Tensor) -> PointCloud:
         """The same cloud with points and normals turned by a rotation [3, 3]."""

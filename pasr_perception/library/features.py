@@ -1,0 +1,47 @@
+"""Where a mesh's point features come from: lifted from its own rendered views, learned by a point encoder, or both.
+
+Both speak of the same thing, the image encoder's feature at a surface point. Lifted features have seen this very mesh; learned
+ones know what such surfaces look like in photos. `both` is their average at unit length, (1 - w) lifted + w learned: the score
+against a query is then what [sqrt(1-w) lifted, sqrt(w) learned] would give against the query written twice, in half the memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import normalize
+
+from pasr_perception.config import LibraryConfig
+from pasr_perception.encoders.base import Encoder
+from pasr_perception.encoders.centring import centred_cloud
+from pasr_perception.encoders.points.cloud import PointCloud
+from pasr_perception.encoders.points.weights import LoadedPoints, load_point_encoder
+from pasr_perception.library.format import FeatureSource
+
+
+@dataclass(frozen=True)
+class PointFeatures:
+    """Makes the features of one library's meshes."""
+
+    source: FeatureSource
+    learned: LoadedPoints | None  # None where nothing is learned
+
+    def __call__(self, lifted: torch.Tensor, cloud: PointCloud) -> torch.Tensor:
+        """Centred unit features [N, D] of one mesh's points from its lifted ones [N, D] and its cloud, up axis +y."""
+        mine = centred_cloud(lifted)
+        if self.learned is None:
+            return mine
+        learned = centred_cloud(self.learned.encoder.encode(cloud))
+        if self.source.kind == "learned":
+            return learned
+        return centred_cloud(normalize((1 - self.source.share) * mine + self.source.share * learned, dim=1))
+
+
+def point_features(config: LibraryConfig, encoder: Encoder) -> PointFeatures:
+    """As configured, beside this image encoder; raises EncoderError where its point encoder is missing or does not fit."""
+    if config.features == "lifted":
+        return PointFeatures(FeatureSource(), None)
+    loaded = load_point_encoder(config.point_encoder, (encoder.name, encoder.fingerprint), torch.device("cpu"))
+    share = config.learned_share if config.features == "both" else 1.0
+    return PointFeatures(FeatureSource(config.features, loaded.fingerprint, share), loaded)
