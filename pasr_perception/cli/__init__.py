@@ -14,6 +14,7 @@ from pasr_perception.cli.encoder import encoder_app
 from pasr_perception.cli.evaluate import evaluate_command
 from pasr_perception.cli.library import library_app
 from pasr_perception.cli.overhead import overhead_command
+from pasr_perception.cli.train import train_app
 
 app = typer.Typer(
     help="Which of your meshes is in the image, and where is it in 6-DoF.",
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.add_typer(library_app, name="library")
 app.add_typer(bag_app, name="bag")
 app.add_typer(encoder_app, name="encoder")
+app.add_typer(train_app, name="train")
 bag_app.command("evaluate")(evaluate_command)
 app.command("detect")(detect_command)
 app.command("demo")(demo_command)

@@ -1,0 +1,191 @@
+"""The training loop (PASR 3.4): AdamW on the alignment of splatted point features with the image's, at the true pose.
+
+Everything random follows from the seed, the epoch and the mesh, so a run that was killed and resumed at the end of an epoch ends
+with the weights of one that was not. Curves go to curves.csv in the run's folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pasr_perception.encoders.points.config import PointEncoderConfig
+from pasr_perception.encoders.points.encoder import PointEncoder
+from pasr_perception.training.alignment import alignment
+from pasr_perception.training.cache import ObservationCache
+from pasr_perception.training.checkpoint import CHECKPOINT, Counters, Trainee, load_checkpoint, save_checkpoint
+from pasr_perception.training.config import TrainConfig
+from pasr_perception.training.dataset import Batch, MeshDataset, steps_per_epoch
+from pasr_perception.training.ema import Averaged
+from pasr_perception.training.processes import Processes
+
+logger = logging.getLogger(__name__)
+
+CURVES = "curves.csv"
+COLUMNS = ("epoch", "step", "learning_rate", "alignment", "validation", "validation_bare", "seconds")
+FLOOR = 0.01  # of the learning rate at the end of the cosine schedule
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean alignment over the views of held-out meshes."""
+
+    known: float  # of looks with known colours
+    bare: float  # of looks without
+
+    @property
+    def mean(self) -> float:
+        return (self.known + self.bare) / 2
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The averaged weights, and how far they came."""
+
+    encoder: PointEncoder
+    counters: Counters
+    validation: Validation
+
+
+def rate_at(step: int, steps: int, config: TrainConfig) -> float:
+    """Learning rate of a step (from 0) among all steps."""
+    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    if config.schedule == "constant":
+        return config.learning_rate * warm
+    falling = FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * step / max(1, steps))) / 2
+    return config.learning_rate * warm * falling
+
+
+@torch.no_grad()
+def validate(encoder: PointEncoder, data: MeshDataset, device: torch.device) -> Validation:
+    """Mean alignment (eq. 8) over every view of every look of the meshes, as they are."""
+    known: list[torch.Tensor] = []
+    bare: list[torch.Tensor] = []
+    for batch, colours in data.everything():
+        batch = batch.to(device)
+        value = alignment(encoder(batch.inputs, batch.pyramid), batch.cells).mean()
+        (known if colours[0] else bare).append(value)
+    mean = [float(torch.stack(v).mean()) if v else math.nan for v in (known, bare)]
+    return Validation(*mean)
+
+
+class Training:
+    """One run, in one folder."""
+
+    def __init__(
+        self,
+        cache: ObservationCache,
+        points: PointEncoderConfig,
+        config: TrainConfig,
+        folder: Path,
+        processes: Processes,
+    ) -> None:
+        self._config, self._folder, self._processes = config, folder, processes
+        self._data = MeshDataset(cache, "train", points)
+        self._validation = MeshDataset(cache, "validation", points, config.validation_meshes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            encoder = PointEncoder(points)
+        self._module = processes.shared(encoder)
+        optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self._average = Averaged(encoder, config.ema_decay)
+        self._trainee = Trainee(encoder, self._average, optimiser)
+        self._steps = steps_per_epoch(len(self._data), config.batch_size, processes.count)
+        self._recipe = recipe(cache, self._data, points, config, processes.count)
+
+    def start_from(self, weights: PointEncoder) -> None:
+        """Begin with other weights than random ones; raises RuntimeError where they do not fit."""
+        self._trainee.module.load_state_dict(weights.state_dict())
+        self._average.module.load_state_dict(weights.state_dict())
+
+    def run(self, resume: bool = False, progress: Progress = lambda what, done, total: None) -> TrainingResult:
+        """Train to the end. With `resume`, from the folder's checkpoint on if it has one."""
+        config, counters = self._config, Counters(0, 0, self._recipe)
+        if resume and (self._folder / CHECKPOINT).is_file():
+            counters = load_checkpoint(self._folder, self._trainee, self._recipe)
+        saved, shown = time.monotonic(), Validation(math.nan, math.nan)
+        for epoch in range(counters.epoch, config.epochs):
+            began = time.monotonic()
+            mean, counters = self._epoch(epoch, counters, progress)
+            last = epoch + 1 == config.epochs
+            if last or (epoch + 1) % config.validate_every == 0:
+                shown = validate(self._average.module, self._validation, self._processes.device)
+                self._note(counters, mean, shown, time.monotonic() - began)
+            else:
+                self._note(counters, mean, None, time.monotonic() - began)
+            if self._processes.leads and (last or time.monotonic() - saved >= config.checkpoint_every_s):
+                save_checkpoint(self._folder, self._trainee, counters)
+                saved = time.monotonic()
+        if math.isnan(shown.known) and math.isnan(shown.bare):  # resumed at its end
+            shown = validate(self._average.module, self._validation, self._processes.device)
+        self._processes.wait()
+        return TrainingResult(self._average.module, counters, shown)
+
+    def _epoch(self, epoch: int, counters: Counters, progress: Progress) -> tuple[float, Counters]:
+        """One pass over the meshes; returns the mean alignment."""
+        config, total, step = self._config, 0.0, counters.step
+        shard = (self._processes.rank, self._processes.count)
+        for done, batch in enumerate(self._data.batches(epoch, config.batch_size, config.views, config.seed, shard)):
+            progress(f"epoch {epoch + 1}", epoch * self._steps + done, config.epochs * self._steps)
+            total += self._step(batch.to(self._processes.device), step)
+            step += 1
+        return total / self._steps, dataclasses.replace(counters, epoch=epoch + 1, step=step)
+
+    def _step(self, batch: Batch, step: int) -> float:
+        config, optimiser = self._config, self._trainee.optimiser
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(step, self._steps * config.epochs, config)
+        kind = self._processes.device.type
+        low = config.precision == "bfloat16" or (config.precision == "auto" and kind == "cuda")
+        with torch.autocast(kind, torch.bfloat16, enabled=low):
+            features = self._module(batch.inputs, batch.pyramid)
+        value = alignment(features, batch.cells).mean()
+        optimiser.zero_grad(set_to_none=True)
+        (1 - value).backward()
+        torch.nn.utils.clip_grad_norm_(self._trainee.module.parameters(), config.clip_norm)
+        optimiser.step()
+        self._average.update(self._trainee.module)
+        return float(value.detach())
+
+    def _note(self, counters: Counters, mean: float, shown: Validation | None, seconds: float) -> None:
+        if not self._processes.leads:
+            return
+        rate = self._trainee.optimiser.param_groups[0]["lr"]
+        validation = ("", "") if shown is None else (f"{shown.mean:.5f}", f"{shown.bare:.5f}")
+        row = (counters.epoch, counters.step, f"{rate:.3g}", f"{mean:.5f}", *validation, f"{seconds:.2f}")
+        file = self._folder / CURVES
+        new = counters.epoch == 1 or not file.exists()
+        with file.open("w" if new else "a", newline="") as out:
+            csv.writer(out).writerows([COLUMNS, row] if new else [row])
+
+
+def recipe(
+    cache: ObservationCache, data: MeshDataset, points: PointEncoderConfig, config: TrainConfig, processes: int
+) -> dict[str, Any]:
+    """All that decides a run's weights."""
+    ids = "\n".join(f"{mesh.id} {mesh.sha256}" for mesh in data.meshes)
+    return {
+        "points": _plain(points),
+        "train": _plain(config),
+        "observations": cache.header,
+        "meshes": len(data),
+        "meshes_sha256": hashlib.sha256(ids.encode()).hexdigest(),
+        "processes": processes,
+    }
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A dataclass as JSON gives it back: tuples are lists."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
