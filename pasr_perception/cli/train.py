@@ -9,14 +9,14 @@ import typer
 
 from pasr_perception.cli.terminal import errors_in_words, progress_bar
 
-train_app = typer.Typer(help="Train on meshes: point encoder, feature adapter.", no_args_is_help=True)
+train_app = typer.Typer(help="Train on meshes: point encoder, global embedding.", no_args_is_help=True)
 
 STOPPED = "stopped; finished epochs and observations are kept (go on with the same command and --resume)"
 
 
 @train_app.callback()
 def train() -> None:
-    """Train on meshes: point encoder, feature adapter."""
+    """Train on meshes: point encoder, global embedding."""
 
 
 @train_app.command()
@@ -70,3 +70,24 @@ def points(
         typer.echo(
             f"{output / WEIGHTS}: alignment on held-out meshes {shown.known:.3f}, without colours {shown.bare:.3f}"
         )
+
+
+@train_app.command("global")
+def global_embedding(
+    cache: Annotated[Path, typer.Argument(help="Folder of observations that `pasr train points` made.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    steps: Annotated[int, typer.Option(min=2)] = 1500,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train the global embedding, the contrastive baseline (CMIC), on the point encoder's observations."""
+    with errors_in_words():
+        from pasr_perception.encoders.global_embedding import save_global
+        from pasr_perception.training.cache import ObservationCache
+        from pasr_perception.training.contrast import ContrastConfig, train_global
+
+        observations = ObservationCache.open(cache)
+        with progress_bar(steps) as tell:
+            module, scores = train_global(observations, ContrastConfig(steps=steps, seed=seed), tell)
+        header = observations.header
+        save_global(output, module, (str(header["encoder"]), str(header["fingerprint"])))
+    typer.echo(f"{output}: of {scores.meshes} held-out meshes {scores.top1:.2f} found first, {scores.top5:.2f} in five")

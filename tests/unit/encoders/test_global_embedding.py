@@ -1,0 +1,60 @@
+"""The global embedding: sets in any order, only what is inside counts, its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pasr_perception.encoders.base import EncoderError
+from pasr_perception.encoders.global_embedding import (
+    GlobalConfig,
+    GlobalEmbedding,
+    in_ellipse,
+    load_global,
+    save_global,
+)
+
+BESIDE = ("colour-waves", "c0105")
+
+
+@pytest.fixture
+def module() -> GlobalEmbedding:
+    torch.manual_seed(0)
+    return GlobalEmbedding(GlobalConfig(dim=6, hidden=10, embedding=4))
+
+
+def test_the_ellipse_is_that_of_the_box() -> None:
+    inside = in_ellipse(torch.tensor([[0.1, 0.3, 0.9, 0.7]]), 20)[0]
+    y, x = ((torch.arange(20) + 0.5) / 20 - 0.5).square()[:, None], ((torch.arange(20) + 0.5) / 20 - 0.5).square()
+    assert torch.equal(inside, y / 0.2**2 + x / 0.4**2 <= 1)
+    assert in_ellipse(torch.tensor([[0.5, 0.5, 0.501, 0.501]]), 20).sum() == 1  # a speck has its middle cell
+
+
+def test_cells_outside_do_not_count(module: GlobalEmbedding) -> None:
+    maps = torch.randn(2, 6, 8, 8, generator=torch.Generator().manual_seed(1))
+    boxes = torch.tensor([[0.2, 0.2, 0.8, 0.8], [0.0, 0.1, 0.6, 0.9]])
+    vectors = module.embed_crops(maps, boxes)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+    noisy = torch.where(in_ellipse(boxes, 8)[:, None], maps, 9.0)
+    torch.testing.assert_close(module.embed_crops(noisy, boxes), vectors)
+    assert (module.embed_crops(maps + 0.5, boxes) - vectors).abs().max() > 1e-3
+
+
+def test_points_may_come_in_any_order(module: GlobalEmbedding) -> None:
+    points = torch.randn(30, 6, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(module.embed_mesh(points), module.embed_mesh(points.flip(0)))
+
+
+def test_it_comes_back_from_its_file_and_only_beside_its_encoder(module: GlobalEmbedding, tmp_path: Path) -> None:
+    file = tmp_path / "global.safetensors"
+    with pytest.raises(EncoderError, match="is not a readable global embedding"):
+        load_global(file, BESIDE)
+    save_global(file, module, BESIDE)
+    points = torch.randn(30, 6, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(
+        load_global(file, BESIDE).embed_mesh(points), module.embed_mesh(points), rtol=0.02, atol=0.02
+    )
+    with pytest.raises(EncoderError, match="train one for it"):
+        load_global(file, ("dinov2", "ffff"))
