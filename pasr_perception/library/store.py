@@ -7,9 +7,11 @@ views of memory-mapped files: they cost memory when they are read, and processes
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +33,18 @@ REBUILD = "remove the mesh and add it again, or build the library again"
 logger = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def _collection_paused() -> Iterator[None]:
+    """No garbage collection meanwhile: a large listing is many objects and no garbage, and would be searched for it all the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 class MeshLibrary:
     """A library opened for reading. Entries keep the order in which they were added; that order is the mesh index."""
 
@@ -49,7 +63,8 @@ class MeshLibrary:
         Raises LibraryError if anything is missing, damaged, of another version, or made with another encoder.
         """
         path = Path(path).absolute()
-        library = cls(path, read_listing(path).fresh())
+        with _collection_paused():
+            library = cls(path, read_listing(path).fresh())
         library._check_sizes()
         if expect_encoder is not None:
             library.check_encoder(*expect_encoder)

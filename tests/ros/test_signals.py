@@ -27,13 +27,20 @@ DOUBLE = Path(__file__).parents[1] / "support" / "double_node.py"
 PATIENCE_S = 60.0
 
 
+def _interruptible() -> None:
+    """Undo what a shell does to what it starts in the background: such a child would ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Process:
     """The double of the node, and what it said."""
 
     def __init__(self, environment: dict[str, str], load_s: float = 0.0, frame_s: float = 0.0, *arguments: str) -> None:
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in close)
         command = [sys.executable, str(DOUBLE), str(load_s), str(frame_s), "--ros-args", *arguments]
-        self.child = subprocess.Popen(command, env=environment, stdout=self._output, stderr=subprocess.STDOUT)
+        self.child = subprocess.Popen(
+            command, env=environment, stdout=self._output, stderr=subprocess.STDOUT, preexec_fn=_interruptible
+        )
 
     def said(self) -> str:
         self._output.seek(0)
