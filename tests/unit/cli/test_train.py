@@ -1,0 +1,63 @@
+"""`pasr train`: what is asked for arrives, and errors are said in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pasr_perception.cli.train import train_app
+from pasr_perception.training.loop import TrainingResult, Validation
+from pasr_perception.training.run import TrainRequest
+
+
+def pasr(*arguments: object):
+    return CliRunner().invoke(train_app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], TrainRequest]]:
+    """Requests as they reach the training, which is not run."""
+    seen: list[tuple[list[str], TrainRequest]] = []
+
+    def observed(sources, request: TrainRequest, progress) -> None:
+        seen.append(([source.id for source in sources], request))
+
+    def train(request: TrainRequest, processes, progress) -> TrainingResult:
+        assert request == seen[-1][1]
+        return TrainingResult(None, None, Validation(0.5, 0.25))  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pasr_perception.training.run.observed", observed)
+    monkeypatch.setattr("pasr_perception.training.run.train_points", train)
+    return seen
+
+
+def test_presets_and_exclusions_reach_the_training(bench, asked, tmp_path: Path) -> None:
+    folder = bench.source("can").path.parent
+    done = pasr(
+        "points", folder, "-o", tmp_path / "run", "--cache", tmp_path / "cache", "--preset", "paper", "--seed", 3,
+        "--exclude", bench.source("can").path,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "alignment on held-out meshes 0.500, without colours 0.250" in done.output
+    ids, request = asked[0]
+    assert sorted(ids) == ["block", "truck"]
+    assert (request.train.epochs, request.train.learning_rate, request.train.seed) == (300, 1e-4, 3)
+    assert not request.resume
+
+
+def test_epochs_can_be_said(bench, asked, tmp_path: Path) -> None:
+    done = pasr("points", bench.source("can").path, "-o", tmp_path, "--cache", tmp_path, "--epochs", 7, "--resume")
+    assert done.exit_code == 0, done.output
+    assert asked[0][1].train.epochs == 7
+    assert asked[0][1].resume
+
+
+def test_errors_are_one_line(bench, tmp_path: Path) -> None:
+    done = pasr("points", bench.source("can").path, "-o", tmp_path, "--cache", tmp_path, "--preset", "huge")
+    assert done.exit_code == 1
+    assert "error: --preset: expected one of paper, cpu, got 'huge'" in done.output
+    done = pasr("global", tmp_path / "none", "-o", tmp_path / "global.safetensors")
+    assert done.exit_code == 1
+    assert "holds no readable observations" in done.output
