@@ -12,6 +12,7 @@ import torch
 import trimesh
 
 from pasr_perception.config import LibraryConfig
+from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.geometry.camera import project as project_pixels
 from pasr_perception.geometry.placement import ViewSpec, place, project
 from pasr_perception.geometry.viewpoints import random_rotations
@@ -35,6 +36,15 @@ def _one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def small_points() -> PointEncoderConfig:
+    """A point encoder beside the `ColourEncoder` that takes no time."""
+    return PointEncoderConfig(
+        dim=CHANNELS, input_points=200, scales=(64, 32, 16, 8), widths=(8, 8, 12, 16), blocks=(1, 0, 1, 1), stem=8,
+        radius=0.2, neighbours=6, hidden=16,
+    )  # fmt: skip
 
 
 class ColourEncoder:

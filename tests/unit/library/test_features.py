@@ -23,22 +23,11 @@ from pasr_perception.library.store import LibraryError, MeshLibrary
 
 
 @pytest.fixture(scope="module")
-def weights(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(bench, small_points: PointEncoderConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained point encoder beside the test encoder."""
-    config = PointEncoderConfig(
-        dim=bench.encoder.dim,
-        input_points=200,
-        scales=(64, 32, 16, 8),
-        widths=(8, 8, 8, 8),
-        blocks=(0, 0, 0, 0),
-        stem=8,
-        radius=0.2,
-        neighbours=6,
-        hidden=16,
-    )
     path = tmp_path_factory.mktemp("weights") / "points.safetensors"
     torch.manual_seed(0)
-    save_point_encoder(path, PointEncoder(config), (bench.encoder.name, bench.encoder.fingerprint), {})
+    save_point_encoder(path, PointEncoder(small_points), (bench.encoder.name, bench.encoder.fingerprint), {})
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,17 +16,6 @@ from pasr_perception.training.cache import ObservationCache, observe_all
 from pasr_perception.training.observe import Look, ObserveConfig, ObservedView
 
 OBSERVE = ObserveConfig(points=300, own_views=2, painted_views=1, bare_views=1)
-POINTS = PointEncoderConfig(
-    dim=24,
-    input_points=300,
-    scales=(96, 48, 24, 12),
-    widths=(8, 8, 12, 16),
-    blocks=(1, 0, 0, 1),
-    stem=8,
-    radius=0.2,
-    neighbours=6,
-    hidden=16,
-)
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +24,8 @@ def observe_config() -> ObserveConfig:
 
 
 @pytest.fixture(scope="session")
-def points_config() -> PointEncoderConfig:
-    return POINTS
+def points_config(small_points: PointEncoderConfig) -> PointEncoderConfig:
+    return dataclasses.replace(small_points, input_points=300, scales=(96, 48, 24, 12))
 
 
 @pytest.fixture(scope="session")

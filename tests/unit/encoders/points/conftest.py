@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.encoders.points.config import PointEncoderConfig
 
-SMALL = PointEncoderConfig(
-    dim=16,
-    input_points=96,
-    scales=(48, 24, 12, 6),
-    widths=(8, 8, 12, 16),
-    blocks=(1, 0, 1, 1),
-    stem=8,
-    radius=0.3,
-    neighbours=6,
-    hidden=12,
-)
-
 
 @pytest.fixture(scope="session")
-def small() -> PointEncoderConfig:
-    return SMALL
+def small(small_points: PointEncoderConfig) -> PointEncoderConfig:
+    return dataclasses.replace(small_points, dim=16, input_points=96, scales=(48, 24, 12, 6), radius=0.3, hidden=12)
 
 
 @pytest.fixture
