@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def _collection_paused() -> Iterator[None]:
-    """No garbage collection meanwhile: a large listing is many objects and no garbage, and would be searched for it all the time."""
+    """No garbage collection meanwhile: a large listing is many objects, no garbage, and would be searched over and over."""
     was_on = gc.isenabled()
     gc.disable()
     try:
