@@ -8,6 +8,7 @@ import typer
 
 from pasr_perception.cli.bag import bag_app
 from pasr_perception.cli.bench import bench_command
+from pasr_perception.cli.data import data_app
 from pasr_perception.cli.demo import demo_command, real_command
 from pasr_perception.cli.detect import detect_command
 from pasr_perception.cli.encoder import encoder_app
@@ -25,6 +26,7 @@ app.add_typer(library_app, name="library")
 app.add_typer(bag_app, name="bag")
 app.add_typer(encoder_app, name="encoder")
 app.add_typer(train_app, name="train")
+app.add_typer(data_app, name="data")
 bag_app.command("evaluate")(evaluate_command)
 app.command("detect")(detect_command)
 app.command("demo")(demo_command)

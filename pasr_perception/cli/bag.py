@@ -46,7 +46,7 @@ def simulate(
     from pasr_perception.data.scene_meshes import load_scene_meshes
 
     with errors_in_words():
-        width, height = _parse_size(size)
+        width, height = parse_size(size)
         spec = SceneSpec(
             frames=frames,
             scenes=scenes,
@@ -153,7 +153,8 @@ def _write(out: Path, frames: Iterable[BagFrame], force: bool, jpeg: int) -> Non
     Console().print(f"wrote {out}: {count} frames", soft_wrap=True, highlight=False)
 
 
-def _parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) of WIDTHxHEIGHT; raises ValueError."""
     try:
         width, height = (int(part) for part in text.lower().split("x"))
     except ValueError:

@@ -1,17 +1,21 @@
 """Real photos with known poses in the layout of the BOP benchmark (Hodan et al.).
 
 BOP is in millimetres; here alone they become metres. A BOP scene folder holds scene_camera.json, scene_gt.json,
-scene_gt_info.json and rgb/; models/ lies beside the split's folder or above it.
+scene_gt_info.json and rgb/ (gray/ where there is no colour; depth/ where there is depth); models/ lies beside the split's
+folder or above it. Symmetries are read as models_info.json lists them, continuous ones in steps as bop_toolkit takes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from pasr_perception.data.annotation import DatasetError, numbers, read_image, read_json, reading
 from pasr_perception.data.records import BagFrame, Truth
@@ -21,15 +25,19 @@ from pasr_perception.types import Camera, Frame
 
 MM = 1e-3
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_FOLDERS = ("rgb", "gray")
 FRAME_ID = "camera_optical_frame"
+SYMMETRY_STEP = 0.01  # of the diameter: how far a continuous symmetry's steps may move a point of the surface
 
 
 @dataclass(frozen=True)
 class BopModel:
-    """Size of one model, metres, in its own axes."""
+    """What models_info.json says of one model, metres, in its own axes."""
 
     center: np.ndarray  # [3]
     size: np.ndarray  # [3]
+    diameter: float = 0.0  # largest distance of two vertices; 0 = not said
+    symmetries: np.ndarray = field(default_factory=lambda: np.eye(4)[None])  # [S, 4, 4] T_obj_obj that change nothing
 
 
 def bop_scenes(root: Path) -> list[Path]:
@@ -67,6 +75,19 @@ class BopReader:
     amodal: bool = False
     rate_hz: float = 1.0
     start_ns: int = 1_700_000_000 * 10**9
+
+    def depths(self) -> Iterator[np.ndarray | None]:
+        """Depth [H, W] float32 metres, 0 = unknown, of each frame in the order of the frames; None where it has none."""
+        for scene in bop_scenes(self.root):
+            cameras = read_json(scene / "scene_camera.json")
+            with reading(str(scene / "scene_gt.json")):
+                keys = sorted(read_json(scene / "scene_gt.json"), key=int)
+            for key in keys:
+                path = scene / "depth" / f"{int(key):06d}.png"
+                image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+                with reading(f"{scene}: image {int(key):06d}"):
+                    scale = float(cameras[key].get("depth_scale", 1.0)) * MM
+                yield None if image is None else image.astype(np.float32) * np.float32(scale)
 
     def __iter__(self) -> Iterator[BagFrame]:
         models, number = bop_models(self.root), 0
@@ -112,12 +133,36 @@ def _model(value: Any, where: str) -> BopModel:
     with reading(where):
         low = numbers([value[f"min_{a}"] for a in "xyz"], (3,)) * MM
         size = numbers([value[f"size_{a}"] for a in "xyz"], (3,)) * MM
-    return BopModel(low + size / 2, size)
+        diameter = float(value.get("diameter", 0.0)) * MM
+        symmetries = _symmetries(value)
+    return BopModel(low + size / 2, size, diameter, symmetries)
+
+
+def _symmetries(value: Mapping[str, Any]) -> np.ndarray:
+    """All transforms [S, 4, 4] that leave a model as it is: discrete ones times the steps of continuous ones."""
+    discrete = [np.eye(4)]
+    for entry in value.get("symmetries_discrete", []):
+        T = numbers(entry, (4, 4))
+        if not is_rotation(T[:3, :3], 1e-3):
+            raise ValueError(f"symmetries_discrete: expected rigid transforms, got {T.tolist()}")
+        discrete.append(make_T(T[:3, :3], T[:3, 3] * MM))
+    turns = [np.eye(4)]
+    # an n-step circle moves a point on the equator of the bounding sphere by pi / n of the diameter
+    steps = math.ceil(math.pi / SYMMETRY_STEP)
+    for entry in value.get("symmetries_continuous", []):
+        axis, offset = numbers(entry["axis"], (3,)), numbers(entry["offset"], (3,)) * MM
+        if not np.linalg.norm(axis) > 0:
+            raise ValueError(f"symmetries_continuous: expected an axis of some length, got {axis.tolist()}")
+        for R in Rotation.from_rotvec(np.outer(np.arange(1, steps) * 2 * math.pi / steps, axis / np.linalg.norm(axis))):
+            matrix = R.as_matrix()
+            turns.append(make_T(matrix, offset - matrix @ offset))
+    return np.stack([T @ turn for T in discrete for turn in turns])
 
 
 def _image_path(scene: Path, image_id: int) -> Path:
-    for suffix in IMAGE_SUFFIXES:
-        path = scene / "rgb" / f"{image_id:06d}{suffix}"
-        if path.is_file():
-            return path
+    for folder in IMAGE_FOLDERS:
+        for suffix in IMAGE_SUFFIXES:
+            path = scene / folder / f"{image_id:06d}{suffix}"
+            if path.is_file():
+                return path
     raise DatasetError(f"{scene / 'rgb'}: expected {image_id:06d} with one of {', '.join(IMAGE_SUFFIXES)}, found none")

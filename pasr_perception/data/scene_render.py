@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 import trimesh
 from scipy import sparse
+from scipy.spatial import ConvexHull, QhullError
 
+from pasr_perception.data.look import PLAIN, Look
 from pasr_perception.data.scene_layout import PlacedMesh
 from pasr_perception.data.scene_room import Room
 from pasr_perception.geometry.se3 import invert_T
-from pasr_perception.render.mesh import Hits, Raycaster, camera_rays, surface_colour
+from pasr_perception.render.mesh import Hits, Raycaster, camera_rays
 from pasr_perception.types import Camera
 
 CREASE = np.cos(np.radians(40))  # faces that meet at less than this angle are shaded as one smooth surface
@@ -51,10 +54,25 @@ class SceneView:
 class Shape:
     """What rendering needs to know of one mesh, whatever scene it is in."""
 
-    def __init__(self, mesh: trimesh.Trimesh) -> None:
+    def __init__(self, mesh: trimesh.Trimesh, normals: np.ndarray | None = None) -> None:
         self.mesh = mesh
         self.caster = Raycaster(mesh)
-        self.normals = corner_normals(mesh)  # [F, 3, 3]
+        self.normals = corner_normals(mesh) if normals is None else normals  # [F, 3, 3]
+
+    @cached_property
+    def hull(self) -> np.ndarray:
+        """Vertices [N, 3] that have the mesh's bounds in every view."""
+        vertices = np.asarray(self.mesh.vertices)
+        try:
+            return vertices[ConvexHull(vertices).vertices]
+        except QhullError:  # flat as a sheet
+            return vertices
+
+    def resized(self, factor: float) -> Shape:
+        """The same shape `factor` times as large about its file's origin."""
+        mesh = self.mesh.copy()
+        mesh.apply_scale(factor)
+        return Shape(mesh, self.normals)
 
 
 def corner_normals(mesh: trimesh.Trimesh) -> np.ndarray:
@@ -79,11 +97,19 @@ def corner_normals(mesh: trimesh.Trimesh) -> np.ndarray:
 class SceneRenderer:
     """Objects at fixed places in a room; `render` looks at them from anywhere in front of them.
 
-    `shapes` belong to `objects`, one each.
+    `shapes`, and `looks` unless all are plain, belong to `objects`, one each.
     """
 
-    def __init__(self, objects: Sequence[PlacedMesh], shapes: Sequence[Shape], room: Room, light: Light) -> None:
+    def __init__(
+        self,
+        objects: Sequence[PlacedMesh],
+        shapes: Sequence[Shape],
+        room: Room,
+        light: Light,
+        looks: Sequence[Look] | None = None,
+    ) -> None:
         self._objects, self._shapes, self._room, self._light = objects, shapes, room, light
+        self._looks = [PLAIN] * len(objects) if looks is None else looks
         self._first_face = np.cumsum([0] + [len(shape.mesh.faces) for shape in shapes])
         vertices, faces, normals, count = [], [], [], 0
         for placed, shape in zip(objects, shapes, strict=True):
@@ -140,7 +166,8 @@ class SceneRenderer:
         normal *= np.where(np.einsum("md,md->m", normal, towards) > 0, -1.0, 1.0)[:, None]
         lit = self._sunlit(eye + towards * hits.distance[:, None], normal, rng)
         owner, at = self._owner(hits), np.unravel_index(hits.ray, window.shape)
-        window.of(radiance)[at] = self._albedo(hits, owner) * self._light.arriving(lit, normal)
+        light = self._albedo(hits, owner) * self._light.arriving(lit, normal)
+        window.of(radiance)[at] = light + self._highlights(owner, lit, normal, towards)
         window.of(depth)[at] = hits.distance
         window.of(instance)[at] = owner
         radiance = radiance.reshape(height, s, width, s, 3).mean((1, 3))
@@ -187,8 +214,21 @@ class SceneRenderer:
         for index in np.unique(owner):
             chosen = owner == index
             triangle = hits.triangle[chosen] - self._first_face[index]
-            colour[chosen] = surface_colour(self._shapes[index].mesh, triangle, hits.barycentric[chosen])
+            colour[chosen] = self._looks[index].colour(self._shapes[index].mesh, triangle, hits.barycentric[chosen])
         return colour**2.2  # colours in files are display values; light adds up linearly
+
+    def _highlights(self, owner: np.ndarray, lit: np.ndarray, normal: np.ndarray, towards: np.ndarray) -> np.ndarray:
+        """The sun's reflection [N, 3] in glossy surfaces, after Blinn and Phong; `towards` [N, 3] is from the eye."""
+        gloss = np.array([look.gloss for look in self._looks])[owner]
+        shining = np.flatnonzero((gloss > 0) & (lit > 0))
+        shine = np.zeros((len(owner), 3), np.float32)
+        back = -towards[shining] / np.linalg.norm(towards[shining], axis=1, keepdims=True)
+        halfway = back + self._light.direction
+        halfway /= np.maximum(np.linalg.norm(halfway, axis=1, keepdims=True), 1e-9)
+        sharpness = np.array([look.sharpness for look in self._looks])[owner[shining]]
+        peak = np.maximum(np.einsum("nd,nd->n", halfway, normal[shining]), 0) ** sharpness
+        shine[shining] = (gloss[shining] * peak)[:, None] * self._light.sun
+        return shine
 
     def _sunlit(self, points: np.ndarray, normals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """How much sun [N] arrives at points: the cosine of its slope, 0 in shadow; one jittered ray each."""
