@@ -1,14 +1,128 @@
-"""`pasr bag evaluate`: a recorded bag against the bag that was played."""
+"""`pasr evaluate ...`: methods against synthetic and real photos; `pasr bag evaluate`: a recorded bag against the one played."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from pasr_perception.cli.terminal import errors_in_words
+from pasr_perception.cli.terminal import errors_in_words, progress_bar
+
+if TYPE_CHECKING:
+    from pasr_perception.evaluation.methods import Method
+    from pasr_perception.pipeline import Pipeline
+
+evaluate_app = typer.Typer(help="How good a method is, on synthetic photos, real ones and the papers' data sets.")
+
+Library = Annotated[Path, typer.Option("--library", "-l", help="A library made by `pasr library build`.")]
+MethodName = Annotated[
+    str, typer.Option(help="chance, pooled, global, lifted, learned or both; the last three name the library's kind.")
+]
+Ranker = Annotated[str, typer.Option(help="Of method global: module:function that makes its ranker of a library.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of settings.")]
+Docs = Annotated[
+    Path, typer.Option("--docs", help="Folder whose results.json, results/ and results.md the numbers go to.")
+]
+Seed = Annotated[int, typer.Option(help="Of the boxes' jitter and of chance.")]
+
+
+@evaluate_app.command("synthetic")
+def synthetic_command(
+    photos: Annotated[Path, typer.Argument(help="Photos made by `pasr data generate` or `benchmark`.")],
+    library: Library,
+    docs: Docs,
+    method: MethodName = "lifted",
+    ranker: Ranker = "",
+    levels: Annotated[str, typer.Option(help="Occlusion levels, with commas between.")] = "L0,L1,L2,L3",
+    boxes: Annotated[str, typer.Option(help="whole: around all of the object; visible: around what is seen.")] = (
+        "whole"
+    ),
+    jitter: Annotated[float, typer.Option(help="How far each edge of a box is off, as a share of the side.")] = 0.05,
+    limit: Annotated[int, typer.Option(min=0, help="Photos per level at most; 0 = all.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Times each photo is asked about, with other boxes.")] = 1,
+    transfer: Annotated[str, typer.Option(help="Name of another library's source: the numbers go beside.")] = "",
+    config: Config = None,
+    seed: Seed = 0,
+) -> None:
+    """One method on synthetic photos at each occlusion level: retrieval, category, pose of the retrieved mesh."""
+    with errors_in_words():
+        from pasr_perception.data.synthetic.photo_set import PhotoSet
+        from pasr_perception.evaluation.results_file import merge_results, write_report
+        from pasr_perception.evaluation.synthetic import (
+            PhotoProtocol,
+            evaluate_photos,
+            mesh_kinds,
+            results_entry,
+            synthetic_report,
+        )
+        from pasr_perception.evaluation.tables import write_tables
+
+        pipeline, made = _method(library, config, method, ranker, seed)
+        protocol = PhotoProtocol(boxes, jitter, seed, tuple(levels.split(",")), limit, repeats)
+        with progress_bar(None) as tell:
+            outcomes = evaluate_photos(PhotoSet.open(photos), pipeline.library, made, protocol, tell)
+        kinds = mesh_kinds(pipeline.library)
+        report = synthetic_report(outcomes, kinds)
+        about = (
+            f"{len(kinds)} meshes of {len({k.category for k in kinds.values()})} categories, "
+            f"{len({k.group for k in kinds.values()} - {None})} groups of look-alikes; boxes around the {boxes} object, "
+            f"jittered {jitter:.0%}; seed {seed}."
+        )
+        kind = "transfer" if transfer else "synthetic" if boxes == "whole" else "visible"
+        name = "_".join(filter(None, (kind, transfer, method)))
+        entry = {"kind": kind, "method": method, "about": f"{transfer} {about}".strip(), "command": _command()}
+        write_report(docs, name, {**entry, "levels": report})
+        if kind == "synthetic":
+            merge_results(docs, kind, method, results_entry(report))
+        tables = write_tables(docs)
+    Console().print(f"tables: {tables}", soft_wrap=True)
+
+
+@evaluate_app.command("bop")
+def bop_command(
+    photos: Annotated[Path, typer.Argument(help="A BOP data set, split or scene folder.")],
+    library: Library,
+    docs: Docs,
+    method: MethodName = "lifted",
+    ranker: Ranker = "",
+    every: Annotated[int, typer.Option(min=1, help="Only every n-th photo.")] = 1,
+    jitter: Annotated[float, typer.Option(help="How far each edge of a box is off, as a share of the side.")] = 0.1,
+    config: Config = None,
+    seed: Seed = 0,
+) -> None:
+    """One method on real photos with known poses: identity, shape class, ADD-S, MSSD, MSPD and, with depth, VSD."""
+    with errors_in_words():
+        from pasr_perception.evaluation.real_photos import RealProtocol, judge_photos, real_report, real_results
+        from pasr_perception.evaluation.results_file import merge_results, write_report
+        from pasr_perception.evaluation.tables import write_tables
+
+        pipeline, made = _method(library, config, method, ranker, seed)
+        protocol = RealProtocol(jitter=jitter, seed=seed, every=every)
+        with progress_bar(None) as tell:
+            judged, facts = judge_photos(photos, pipeline.library, made, protocol, tell)
+        report = real_report(judged, facts)
+        about = (
+            f"{len(facts)} meshes; {len(judged)} objects of every {every}. photo that show at least "
+            f"{protocol.min_visibility:.0%}; boxes around what is seen, jittered {jitter:.0%}; seed {seed}."
+        )
+        entry = {"kind": "hope_dev", "method": method, "about": about, "command": _command(), "parts": report}
+        write_report(docs, f"hope_dev_{method}", entry)
+        merge_results(docs, "hope_dev", method, real_results(report))
+        tables = write_tables(docs)
+    Console().print(f"tables: {tables}", soft_wrap=True)
+
+
+@evaluate_app.command("tables")
+def tables_command(docs: Annotated[Path, typer.Argument(help="Folder with results/*.json.")] = Path("docs")) -> None:
+    """Make results.md again from the reports that are there."""
+    with errors_in_words():
+        from pasr_perception.evaluation.tables import write_tables
+
+        typer.echo(f"tables: {write_tables(docs)}")
 
 
 def evaluate_command(
@@ -38,3 +152,18 @@ def evaluate_command(
     console = Console()
     console.print(report_table(report))
     console.print(f"report: {out / 'report.json'}\npage:   {(out / 'index.html').absolute()}", soft_wrap=True)
+
+
+def _method(library: Path, config: Path | None, name: str, ranker: str, seed: int) -> tuple[Pipeline, Method]:
+    from pasr_perception.config import load_config
+    from pasr_perception.evaluation.methods import make_method
+    from pasr_perception.pipeline import Pipeline
+
+    pipeline = Pipeline.open(library, load_config(config) if config else None)
+    return pipeline, make_method(name, pipeline, ranker, seed)
+
+
+def _command() -> str:
+    """The command line as it was given, to stand with its table."""
+    words: list[Any] = ["pasr", *sys.argv[1:]]
+    return shlex.join(map(str, words))

@@ -105,8 +105,9 @@ class PooledAnswer:
 class PooledBaseline:
     """Global-average-pooled features with nearest neighbour over rendered views."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, ranked: int = TOP_K) -> None:
         self._pipeline, self._views, self._placer = pipeline, PooledViews.of(pipeline), Placer(pipeline)
+        self._ranked = ranked
 
     def answer(self, frame: Frame, asked: Sequence[tuple[Detection, str]]) -> list[PooledAnswer]:
         """Answers to (detection, true mesh id) pairs, in order; the true id is only used for `given_mesh`."""
@@ -138,7 +139,7 @@ class PooledBaseline:
         for view in torch.argsort(similarity, descending=True, stable=True).tolist():
             best_view.setdefault(int(views.mesh_index[view]), view)
         hypotheses = []
-        for mesh, view in list(best_view.items())[:TOP_K]:
+        for mesh, view in list(best_view.items())[: self._ranked]:
             T = placer.pose(mesh, rotation(view), crop, camera)
             if T is not None:
                 # A cosine is no probability; the score only has to order.

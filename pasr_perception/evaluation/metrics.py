@@ -85,9 +85,13 @@ def add_s_rotation_only(R_estimated: np.ndarray, R_true: np.ndarray, surface: Su
 
 def mssd(T_estimated: np.ndarray, T_true: np.ndarray, points: np.ndarray, symmetry: Symmetry = NO_SYMMETRY) -> float:
     """MSSD: largest distance in metres between corresponding points, the least over the object's symmetries."""
+    return mssd_of_poses(T_estimated, _true_poses(T_true, T_estimated, symmetry), points)
+
+
+def mssd_of_poses(T_estimated: np.ndarray, true_poses: np.ndarray, points: np.ndarray) -> float:
+    """MSSD where the equivalent true poses [S, 4, 4] are given, as BOP lists them."""
     estimated = _move(T_estimated, points)
-    poses = _true_poses(T_true, T_estimated, symmetry)
-    return min(float(np.linalg.norm(estimated - _move(T, points), axis=1).max()) for T in poses)
+    return min(float(np.linalg.norm(estimated - _move(T, points), axis=1).max()) for T in true_poses)
 
 
 def mspd(
@@ -97,11 +101,13 @@ def mspd(
 
     Infinite where a point of either pose lies at or behind the camera.
     """
+    return mspd_of_poses(T_estimated, _true_poses(T_true, T_estimated, symmetry), points, K)
+
+
+def mspd_of_poses(T_estimated: np.ndarray, true_poses: np.ndarray, points: np.ndarray, K: np.ndarray) -> float:
+    """MSPD where the equivalent true poses [S, 4, 4] are given, as BOP lists them; infinite behind the camera."""
     estimated = _pixels(_move(T_estimated, points), K)
-    distances = [
-        np.linalg.norm(estimated - _pixels(_move(T, points), K), axis=1).max()
-        for T in _true_poses(T_true, T_estimated, symmetry)
-    ]
+    distances = [np.linalg.norm(estimated - _pixels(_move(T, points), K), axis=1).max() for T in true_poses]
     finite = [float(d) for d in distances if np.isfinite(d)]
     return min(finite, default=float("inf"))
 
@@ -123,6 +129,18 @@ def topk_accuracy(ranked: Sequence[Sequence[str]], truth: Sequence[str], k: int)
 def share_below(values: Sequence[float], limit: float) -> float | None:
     """Share of the values under `limit`; None for no values."""
     return float(np.mean(np.asarray(values) < limit)) if len(values) else None
+
+
+def accuracy_within(errors: Sequence[float | None], limit: float) -> float | None:
+    """Share of all errors under `limit`, None among them being a failure (PASR's Acc); None for no errors at all."""
+    if not len(errors):
+        return None
+    return sum(e is not None and e < limit for e in errors) / len(errors)
+
+
+def median_with_failures(errors: Sequence[float | None], worst: float) -> float | None:
+    """Median of all errors, None among them counting as `worst`; None for no errors at all."""
+    return float(np.median([worst if e is None else e for e in errors])) if len(errors) else None
 
 
 def percentile_summary(values: Sequence[float]) -> Summary:

@@ -1,0 +1,175 @@
+"""docs/results.md: every table of the committed reports, each with the command that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pasr_perception.evaluation.methods import METHODS
+from pasr_perception.evaluation.results_file import read_reports
+from pasr_perception.library.files import write_atomically
+
+TABLES = "results.md"
+SYNTHETIC_COLUMNS = (
+    ("top1", "top-1"),
+    ("top5", "top-5"),
+    ("top10", "top-10"),
+    ("category_top1", "category"),
+    ("acc_pi_6", "Acc π/6"),
+    ("acc_pi_18", "Acc π/18"),
+    ("median_rotation_deg", "median error"),
+)
+REAL_COLUMNS = (
+    ("adds_rotation_05d", "rotation-only ADD-S < 5 %"),
+    ("adds_rotation_10d", "< 10 %"),
+    ("adds_10d", "ADD-S < 10 %"),
+    ("mssd_recall", "MSSD AR"),
+    ("mspd_recall", "MSPD AR"),
+    ("mssd_recall_plain", "MSSD AR, listed symmetries only"),
+    ("mspd_recall_plain", "MSPD AR, listed symmetries only"),
+    ("vsd_recall", "VSD AR"),
+)
+HEAD = """# Results
+
+Made by the commands named with each table from `docs/results/*.json`; do not edit. Shares are of all objects; an object without an
+answer is a failure. Rotations count an object's symmetries; `median error` is that of the retrieved top-1, whatever mesh it is
+(PASR).
+"""
+
+
+def write_tables(docs: Path) -> Path:
+    """Make `docs`/results.md of every report in `docs`/results; returns its path."""
+    reports = read_reports(docs)
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for report in reports.values():
+        by_kind.setdefault(str(report.get("kind")), []).append(report)
+    parts = [HEAD]
+    for kind, render in RENDERERS.items():
+        if kind in by_kind:
+            parts.append(render(sorted(by_kind[kind], key=_order)))
+    path = docs / TABLES
+    write_atomically(path, lambda temporary: temporary.write_text("\n".join(parts)))
+    return path
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; the first column is text, the others numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def number(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f}{unit}" if unit else f"{value:.3f}"
+
+
+def synthetic_row(name: str, scores: Mapping[str, Any]) -> list[str]:
+    """One row of the papers' layout."""
+    cells = [number(scores[key], "°" if key == "median_rotation_deg" else "") for key, _ in SYNTHETIC_COLUMNS]
+    return [name, str(scores["objects"]), *cells]
+
+
+def _synthetic(reports: Sequence[Mapping[str, Any]], title: str = "Synthetic benchmark") -> str:
+    head = ["method", "objects", *(column for _, column in SYNTHETIC_COLUMNS)]
+    lines = [f"## {title}\n", _about(reports)]
+    for level in sorted({level for report in reports for level in report["levels"]}):
+        there = [r for r in reports if level in r["levels"]]
+        rows = []
+        for report in there:
+            parts = report["levels"][level]
+            if report["method"] in ("lifted", "learned", "both"):
+                rows.append(synthetic_row(f"{report['method']}, before refinement", parts["before refinement"]))
+            rows.append(synthetic_row(str(report["method"]), parts["all"]))
+        lines += [f"### {level}\n", markdown(head, rows)]
+    lines += ["### Objects without symmetry, look-alikes, and how they look\n"]
+    rows = []
+    for report in reports:
+        for level, parts in report["levels"].items():
+            name = f"{report['method']}, {level}"
+            rows.append(synthetic_row(f"{name}: without symmetry", parts["without symmetry"]))
+            rows.append(synthetic_row(f"{name}: look-alikes", parts["look-alikes"]))
+            rows += [synthetic_row(f"{name}: {look} colours", scores) for look, scores in parts["looks"].items()]
+    lines += [markdown(head, rows), "### By category\n"]
+    best = reports[-1]
+    rows = [
+        synthetic_row(f"{category}, {level}", scores)
+        for level, parts in best["levels"].items()
+        for category, scores in parts["categories"].items()
+    ]
+    return "\n".join([*lines, f"Method: {best['method']}.\n", markdown(head, rows), _commands(reports)])
+
+
+def _real(reports: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["## Real photos (HOPE development set)\n", _about(reports)]
+    rows = []
+    for report in reports:
+        for part, scores in report["parts"].items():
+            rows.append(
+                [
+                    f"{report['method']}, {part}",
+                    str(scores["objects"]),
+                    *(number(scores[key]) for key in ("id_top1", "id_top5", "shape_top1")),
+                ]
+            )
+    lines += [markdown(["method, meshes", "objects", "identity top-1", "top-5", "shape class top-1"], rows)]
+    for task, title in (("given", "Poses, true mesh given"), ("end_to_end", "Poses end to end")):
+        rows = [
+            [f"{report['method']}, {part}", *(number(scores[task][key]) for key, _ in REAL_COLUMNS)]
+            for report in reports
+            for part, scores in report["parts"].items()
+        ]
+        lines += [f"### {title}\n", markdown(["method, meshes", *(head for _, head in REAL_COLUMNS)], rows)]
+    return "\n".join([*lines, _commands(reports)])
+
+
+def _protocol(reports: Sequence[Mapping[str, Any]]) -> str:
+    head = ["data set, method", "objects", *(title for _, title in SYNTHETIC_COLUMNS), "MHD", "IoU 128³"]
+    rows = [
+        [
+            *synthetic_row(f"{report['data']}, {report['method']}: {part}", scores),
+            number(scores.get("modified_hausdorff")),
+            number(scores.get("iou_128")),
+        ]
+        for report in reports
+        for part, scores in report["parts"].items()
+    ]
+    return "\n".join(["## The papers' data sets\n", _about(reports), markdown(head, rows), _commands(reports)])
+
+
+def _ablation(reports: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["## Ablations\n", _about(reports)]
+    head = ["configuration", "objects", *(title for _, title in SYNTHETIC_COLUMNS)]
+    for report in reports:
+        rows = [
+            synthetic_row(f"{name}, {level}", scores)
+            for name, levels in report["configurations"].items()
+            for level, scores in levels.items()
+        ]
+        lines.append(markdown(head, rows))
+    return "\n".join([*lines, _commands(reports)])
+
+
+def _about(reports: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(dict.fromkeys(str(report["about"]) for report in reports)) + "\n"
+
+
+def _commands(reports: Sequence[Mapping[str, Any]]) -> str:
+    return "```bash\n" + "\n".join(dict.fromkeys(str(report["command"]) for report in reports)) + "\n```\n"
+
+
+def _order(report: Mapping[str, Any]) -> tuple[int, str]:
+    method = str(report.get("method", ""))
+    return (METHODS.index(method) if method in METHODS else len(METHODS), str(report.get("data", "")))
+
+
+RENDERERS = {
+    "synthetic": _synthetic,
+    "hope_dev": _real,
+    "visible": partial(_synthetic, title="Synthetic benchmark, boxes around what is seen"),
+    "transfer": partial(_synthetic, title="Transfer to a library of another source"),
+    "papers": _protocol,
+    "ablation": _ablation,
+}

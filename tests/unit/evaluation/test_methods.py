@@ -1,0 +1,67 @@
+"""Methods on a frame of coloured solids, whose colours a plain encoder tells apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pasr_perception.data.records import Truth
+from pasr_perception.evaluation.methods import METHODS, make_method
+from pasr_perception.types import Crop
+
+
+class ByColour:
+    """Ranks by the order of the library, reversed."""
+
+    def __init__(self, library) -> None:
+        self.ids = [e.id for e in library.entries][::-1]
+
+    def rank(self, crops: list[Crop]) -> list[list[tuple[str, float]]]:
+        return [[(i, 1.0) for i in self.ids] for _ in crops]
+
+
+@pytest.fixture
+def item(scene):
+    truths = [Truth("1", "box", scene.pose(-0.1, 0)), Truth("2", "can_red", scene.pose(0.1, 0))]
+    return scene.bag_frame(0, truths)
+
+
+@pytest.mark.parametrize("name", ["chance", "pooled", "lifted"])
+def test_each_names_meshes_with_poses_and_the_given_ones(pipeline, item, name):
+    method = make_method(name, pipeline, seed=1)
+    answers = method.ask(item.frame, item.detections, ["box", "can_red"])
+    assert len(answers) == 2
+    for answer in answers:
+        assert len(set(answer.mesh_ids)) == len(answer.mesh_ids) >= 2
+        assert answer.pose is not None
+        assert answer.given is not None
+        assert answer.given_before is not None
+        assert 0.2 < answer.given[2, 3] < 2
+    if name != "chance":
+        assert [a.mesh_ids[0] for a in answers] == ["box", "can_red"]
+        assert [a.mesh_ids_before[0] for a in answers] == ["box", "can_red"]
+    assert all(a.given is None for a in method.ask(item.frame, item.detections))
+
+
+def test_chance_follows_its_seed(pipeline, item):
+    first, again, other = (make_method("chance", pipeline, seed=s).ask(item.frame, item.detections) for s in (3, 3, 4))
+    np.testing.assert_array_equal(first[0].pose, again[0].pose)
+    assert not np.array_equal(first[0].pose, other[0].pose)
+
+
+def test_a_global_embedding_ranks_without_poses(pipeline, item, monkeypatch):
+    monkeypatch.setattr("pasr_perception.evaluation.methods.load_ranker", lambda where, library: ByColour(library))
+    answers = make_method("global", pipeline, "somewhere:rank").ask(item.frame, item.detections)
+    assert answers[0].mesh_ids == tuple(e.id for e in pipeline.library.entries)[::-1]
+    assert answers[0].pose is None
+
+
+@pytest.mark.parametrize("where", ["", "json:nothing", "no.such.module:f"])
+def test_a_ranker_that_is_not_there_is_named(pipeline, where):
+    with pytest.raises(ValueError, match=r"ranker: expected module:function"):
+        make_method("global", pipeline, where)
+
+
+def test_unknown_methods_are_named(pipeline):
+    with pytest.raises(ValueError, match=f"expected one of {', '.join(METHODS)}, got 'magic'"):
+        make_method("magic", pipeline)

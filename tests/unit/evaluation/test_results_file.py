@@ -1,0 +1,82 @@
+"""Numbers of one method beside those of others, and the tables made of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pasr_perception.evaluation.results_file import merge_results, read_reports, write_report
+from pasr_perception.evaluation.tables import markdown, number, write_tables
+
+SCORES = {
+    "objects": 4,
+    "top1": 0.5,
+    "top5": 0.75,
+    "top10": 1.0,
+    "category_top1": 0.5,
+    "acc_pi_6": 0.25,
+    "acc_pi_18": None,
+    "median_rotation_deg": 12.34,
+}
+LEVEL = {
+    "all": SCORES,
+    "before refinement": SCORES,
+    "without symmetry": SCORES,
+    "look-alikes": SCORES,
+    "looks": {"own": SCORES},
+    "categories": {"chair": SCORES},
+}
+
+
+def test_methods_do_not_overwrite_each_other(tmp_path):
+    merge_results(tmp_path, "synthetic", "lifted", {"L0": {"top1": 0.123456}})
+    merge_results(tmp_path, "synthetic", "chance", {"L0": {"top1": 0.01}})
+    merge_results(tmp_path, "hope_dev", "lifted", {"id_top1": None})
+    merge_results(tmp_path, "synthetic", "chance", {"L0": {"top1": 0.02}})
+    assert json.loads((tmp_path / "results.json").read_text()) == {
+        "synthetic": {"lifted": {"L0": {"top1": 0.1235}}, "chance": {"L0": {"top1": 0.02}}},
+        "hope_dev": {"lifted": {"id_top1": None}},
+    }
+
+
+def test_what_cannot_be_merged_is_named(tmp_path):
+    with pytest.raises(ValueError, match="section: expected one of synthetic, hope_dev, got 'ycbv'"):
+        merge_results(tmp_path, "ycbv", "lifted", {})
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"results.json: is no JSON"):
+        merge_results(tmp_path, "synthetic", "lifted", {})
+
+
+def test_tables_of_reports_in_the_order_of_the_methods_with_their_commands(tmp_path):
+    entry = {"kind": "synthetic", "about": "4 meshes.", "levels": {"L0": LEVEL}}
+    for method in ("lifted", "chance"):
+        write_report(tmp_path, f"synthetic_{method}", {**entry, "method": method, "command": f"pasr {method}"})
+    recalls = dict.fromkeys(
+        (
+            "adds_rotation_05d",
+            "adds_rotation_10d",
+            "adds_10d",
+            "mssd_recall",
+            "mspd_recall",
+            "mssd_recall_plain",
+            "mspd_recall_plain",
+            "vsd_recall",
+        ),
+        0.625,
+    )
+    part = {"objects": 9, "id_top1": 0.1, "id_top5": 0.2, "shape_top1": 0.3, "given": recalls, "end_to_end": recalls}
+    real = {"kind": "hope_dev", "method": "pooled", "about": "x", "command": "pasr real", "parts": {"all": part}}
+    write_report(tmp_path, "hope_dev_pooled", real)
+    assert set(read_reports(tmp_path)) == {"synthetic_lifted", "synthetic_chance", "hope_dev_pooled"}
+    text = write_tables(tmp_path).read_text()
+    assert text.index("| chance | 4 | 0.500") < text.index("| lifted, before refinement |") < text.index("| lifted | 4")
+    assert "12.3°" in text
+    assert "pasr chance\npasr lifted" in text
+    assert "| pooled, all | 9 | 0.100 | 0.200 | 0.300 |" in text
+    assert "0.625" in text
+
+
+def test_cells():
+    assert (number(None), number(0.5), number(12.345, "°")) == ("–", "0.500", "12.3°")
+    assert markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n|---|---:|\n| x | 1 |\n"
