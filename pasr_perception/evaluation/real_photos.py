@@ -121,8 +121,8 @@ class Judge:
 
     def _vsd(self, T: np.ndarray, truth: Truth, camera: Camera, depth: np.ndarray, diameter: float) -> np.ndarray:
         caster = self._casters[truth.mesh_id]
-        images = [depth_image(caster, pose, camera) for pose in (T, truth.T_cam_obj)]
-        return vsd(*(distance_image(image, camera.K) for image in (*images, depth)), diameter)
+        estimated, true = (distance_image(depth_image(caster, pose, camera), camera.K) for pose in (T, truth.T_cam_obj))
+        return vsd(estimated, true, distance_image(depth, camera.K), diameter)
 
 
 def judge_photos(
@@ -173,7 +173,7 @@ def real_results(report: Mapping[str, Mapping[str, Any]]) -> dict[str, float | N
 def _numbers(judged: Sequence[Judgement], facts: Mapping[str, MeshFacts]) -> dict[str, Any]:
     shapes = [[str(facts[m].shape_class) for m in j.ranked[:1] if m in facts] for j in judged]
     truth = [str(facts[j.truth_id].shape_class) for j in judged]
-    before = [j.given_before and j.given_before.adds_rotation for j in judged]
+    before = [None if j.given_before is None else j.given_before.adds_rotation for j in judged]
     return {
         "objects": len(judged),
         "id_top1": metrics.topk_accuracy([j.ranked for j in judged], [j.truth_id for j in judged], 1),
@@ -186,16 +186,20 @@ def _numbers(judged: Sequence[Judgement], facts: Mapping[str, MeshFacts]) -> dic
 
 
 def _recalls(errors: Sequence[FullError | None], has_depth: Sequence[bool]) -> dict[str, float | None]:
-    rotation = [e and e.pose.adds_rotation for e in errors]
+    rotation = _each(errors, lambda e: e.pose.adds_rotation)
     misaligned = [None if e is None else e.vsd for e, known in zip(errors, has_depth, strict=True) if known]
     return {
         "adds_rotation_05d": metrics.accuracy_within(rotation, ADDS_ROTATION_LIMIT),
         "adds_rotation_10d": metrics.accuracy_within(rotation, ADDS_ROTATION_LOOSE),
-        "adds_10d": metrics.accuracy_within([e and e.pose.adds for e in errors], ADDS_LIMIT),
-        "mssd_recall": mssd_recall([e and e.mssd for e in errors]),
-        "mspd_recall": mspd_recall([e and e.mspd for e in errors], 640),
-        "mssd_recall_plain": mssd_recall([e and e.mssd_plain for e in errors]),
-        "mspd_recall_plain": mspd_recall([e and e.mspd_plain for e in errors], 640),
+        "adds_10d": metrics.accuracy_within(_each(errors, lambda e: e.pose.adds), ADDS_LIMIT),
+        "mssd_recall": mssd_recall(_each(errors, lambda e: e.mssd)),
+        "mspd_recall": mspd_recall(_each(errors, lambda e: e.mspd), 640),
+        "mssd_recall_plain": mssd_recall(_each(errors, lambda e: e.mssd_plain)),
+        "mspd_recall_plain": mspd_recall(_each(errors, lambda e: e.mspd_plain), 640),
         "vsd_recall": vsd_recall(misaligned),
         "vsd_objects": len(misaligned),
     }
+
+
+def _each(errors: Sequence[FullError | None], value: Callable[[FullError], float]) -> list[float | None]:
+    return [None if e is None else value(e) for e in errors]

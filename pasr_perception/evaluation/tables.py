@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ def _order(report: Mapping[str, Any]) -> tuple[int, str]:
     return (METHODS.index(method) if method in METHODS else len(METHODS), str(report.get("data", "")))
 
 
-RENDERERS = {
+RENDERERS: dict[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
     "synthetic": _synthetic,
     "hope_dev": _real,
     "visible": partial(_synthetic, title="Synthetic benchmark, boxes around what is seen"),
