@@ -136,6 +136,72 @@ class RankConfig:
 
 
 @dataclass(frozen=True)
+class ConfidenceConfig:
+    """From margins to probabilities (`confidence.py`); coefficients by `pasr track calibrate` on held-out renderings."""
+
+    slope: float = 1.0  # log-odds that one spread of margin above the strangers is worth
+    intercept: float = -3.0  # log-odds of a hypothesis whose margin is that of a stranger
+    accept: float = 0.5  # probability from which an object is taken for its best mesh, else it is unknown
+    ambiguity: float = 0.25  # a second mesh at least this probable, relative to the best, is reported as look-alike
+
+    def __post_init__(self) -> None:
+        _require(self.slope > 0, "confidence.slope", "more than 0", self.slope)
+        _require(0 < self.accept < 1, "confidence.accept", "between 0 and 1", self.accept)
+        _require(0 < self.ambiguity <= 1, "confidence.ambiguity", "above 0, at most 1", self.ambiguity)
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """Use of a registered depth map where a frame has one (`depth.py`)."""
+
+    enabled: bool = True  # refine translations against depth where there is any
+    max_age_s: float = 0.1  # stamps of depth and image may differ by this much, else depth is stale and not used [s]
+    min_pixels: int = 40  # of an object that depth must explain, else its translation stays that of the box
+
+    def __post_init__(self) -> None:
+        _require(self.max_age_s >= 0, "depth.max_age_s", "0 or more", self.max_age_s)
+        _require(self.min_pixels >= 6, "depth.min_pixels", "at least 6", self.min_pixels)
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """Tracking over frames: association, prediction, warm start, identity over time, time budget."""
+
+    enabled: bool = True  # false: every frame is searched by itself
+    budget_s: float = 0.5  # time that one frame may take; what does not fit waits, most needed first [s]
+    search_share: float = 0.5  # of the budget that searches may take while tracked objects wait
+    iterations: int = 2  # of refinement from a predicted pose, one rendering each
+    unknowns: int = 6  # of that refinement: 3: rotation, 5: and shift in the crop, 6: and scale
+    confirm: float = 0.9  # probability of the best mesh from which a tentative track is tracked
+    confirm_looks: int = 2  # searches that it takes at least
+    identity_step: float = 3.0  # log-evidence for a mesh that one frame can add or take at most
+    identity_limit: float = 8.0  # log-evidence that is ever gathered, so that a mistake can be corrected
+    rival_every: int = 5  # a tracked object's rivals are looked at again in every n-th frame
+    min_iou: float = 0.1  # overlap of predicted and detected box below which they are not the same object
+    appearance_weight: float = 0.3  # of colours against overlap in association
+    coast_s: float = 1.0  # a tracked object not detected for this long is lost [s]
+    forget_s: float = 30.0  # a lost object is given up after this long [s]
+    tentative_s: float = 2.0  # a tentative track not detected for this long is given up [s]
+    max_gap_s: float = 2.0  # stamps further apart than this: poses are no longer predicted, objects are searched [s]
+    search_again_s: float = 1.0  # what no mesh explains is searched again after this, then twice that, and so on [s]
+    acceleration: float = 1.0  # of objects at most, standard deviation [m/s^2 at 1 m distance, rad/s^2]
+    rest_speed: float = 0.02  # slower than this an object may be at rest [m/s at 1 m distance, rad/s]
+
+    def __post_init__(self) -> None:
+        for name in ("budget_s", "coast_s", "forget_s", "tentative_s", "max_gap_s", "search_again_s", "acceleration"):
+            _require(getattr(self, name) > 0, f"track.{name}", "more than 0", getattr(self, name))
+        for name in ("identity_step", "identity_limit", "rest_speed"):
+            _require(getattr(self, name) > 0, f"track.{name}", "more than 0", getattr(self, name))
+        for name in ("search_share", "min_iou", "appearance_weight"):
+            _require(0 <= getattr(self, name) <= 1, f"track.{name}", "0..1", getattr(self, name))
+        for name in ("iterations", "confirm_looks", "rival_every"):
+            _require(getattr(self, name) >= 1, f"track.{name}", "at least 1", getattr(self, name))
+        _require(self.unknowns in (3, 5, 6), "track.unknowns", "3, 5 or 6", self.unknowns)
+        _require(0.5 <= self.confirm < 1, "track.confirm", "0.5 or more, below 1", self.confirm)
+        _require(self.forget_s >= self.coast_s, "track.forget_s", f"at least coast_s={self.coast_s}", self.forget_s)
+
+
+@dataclass(frozen=True)
 class LibraryConfig:
     """How meshes become a library. Crop geometry and splatting chosen here hold for every query of that library."""
 
@@ -177,6 +243,9 @@ class PasrConfig:
     coarse: CoarseConfig = field(default_factory=CoarseConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     rank: RankConfig = field(default_factory=RankConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
     library: LibraryConfig = field(default_factory=LibraryConfig)
 
 

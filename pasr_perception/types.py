@@ -7,6 +7,7 @@ Metres, radians, seconds, pixels with centres at +0.5. `T_a_b` maps coordinates 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 import numpy as np
 import torch
@@ -114,6 +115,7 @@ class Hypothesis:
     score: float  # [0, 1]
     similarity: float  # masked mean cosine (eq. 8), before the mesh's own offset is subtracted
     T_cam_obj: np.ndarray  # [4, 4] float64, metres; obj is the mesh file's own frame, scaled to metres
+    covariance: np.ndarray | None = None  # [6, 6] float64 of T_cam_obj: x y z rx ry rz, camera axes, m and rad
 
 
 @dataclass(frozen=True)
@@ -152,3 +154,60 @@ class FrameResult:
     objects: tuple[ObjectEstimate, ...]
     timings: StageTimings
     rejected: tuple[tuple[Detection, str], ...] = ()  # detections that could not be used, each with the reason
+
+
+class TrackState(StrEnum):
+    """How much a track can be relied upon."""
+
+    TENTATIVE = "tentative"  # seen, but it is not settled which mesh it is, or that it is any
+    TRACKED = "tracked"  # known, and seen in this frame
+    COASTING = "coasting"  # known, not seen in this frame: the pose is a prediction
+    LOST = "lost"  # known, not seen for long: kept to be recognised when it comes back
+
+
+@dataclass(frozen=True)
+class TrackedObject:
+    """One track after a frame."""
+
+    track_id: int  # never used again
+    state: TrackState
+    reason: str  # why it is in this state, for people
+    hypotheses: tuple[Hypothesis, ...]  # best first, scores from all frames so far; empty: no mesh explains it
+    unknown: float  # [0, 1] that it is none of the library's meshes
+    ambiguous: bool  # a second mesh (a look-alike) is nearly as likely
+    detection: Detection | None  # of this frame; None where none was associated
+    measured: bool  # the pose was refined against this frame's image, not only predicted
+    velocity: np.ndarray  # [6] float64 vx vy vz wx wy wz, m/s and rad/s, axes of the fixed frame or else the camera's
+    first_ns: int  # stamp of the frame that it began with
+    seen_ns: int  # stamp of the last frame in which it was detected
+    metric: str = "box"  # what settled its distance: "box" or "depth"
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it is known to be its best hypothesis' mesh."""
+        return self.state is not TrackState.TENTATIVE and bool(self.hypotheses)
+
+
+@dataclass(frozen=True)
+class TrackTimings:
+    """Wall time of one frame's parts, in seconds, and how much work they were."""
+
+    associate: float = 0.0
+    warm: float = 0.0  # all warm-started objects together
+    search: float = 0.0  # all searches together
+    total: float = 0.0
+    warm_count: int = 0
+    search_count: int = 0
+
+
+@dataclass(frozen=True)
+class TrackedResult:
+    """The tracker's answer for one frame."""
+
+    stamp_ns: int
+    objects: tuple[TrackedObject, ...]  # all tracks that are kept, oldest first
+    ended: tuple[tuple[int, str], ...]  # tracks given up in this frame: id, reason
+    deferred: tuple[Detection, ...]  # detections that the time budget did not reach; they go first next time
+    rejected: tuple[tuple[Detection, str], ...]  # detections that could not be used, each with the reason
+    notes: tuple[str, ...]  # what else the caller should know: clock jumps, depth that was not used
+    timings: TrackTimings
