@@ -36,6 +36,10 @@ def simulate(
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "640x480",
     jitter: Jitter = 0.05,
     min_visibility: MinVisibility = 0.3,
+    missed: Annotated[float, typer.Option(help="Share of visible objects that the detector misses.")] = 0.0,
+    invented: Annotated[float, typer.Option(help="Boxes around nothing, as a share of the right ones.")] = 0.0,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Detections carry no id of their object.")] = False,
+    occlusions: Annotated[int, typer.Option(min=0, help="Boards that pass by and hide one object for 1 to 3 s.")] = 0,
     jpeg: Jpeg = 0,
     seed: Seed = 0,
     force: Force = False,
@@ -54,7 +58,8 @@ def simulate(
             rate_hz=rate,
             width=width,
             height=height,
-            detector=DetectorSpec(jitter, min_visibility),
+            detector=DetectorSpec(jitter, min_visibility, missed=missed, invented=invented, named=not anonymous),
+            occlusions=occlusions,
             seed=seed,
         )
         source = simulate(load_scene_meshes(meshes), spec)

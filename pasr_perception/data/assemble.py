@@ -28,6 +28,7 @@ class BagTopics:
     detections: str = "/detections"
     truth: str = "/ground_truth/objects"
     truth_boxes: str = "/ground_truth/boxes"
+    tf: str = "/tf"
 
     @property
     def compressed(self) -> str:
@@ -54,6 +55,7 @@ class _Pending:
     detections: tuple[Detection, ...] | None = None
     truth: Any = None
     boxes: dict[str, np.ndarray] | None = None
+    T_fixed_cam: np.ndarray | None = None
 
 
 class FrameAssembler:
@@ -69,7 +71,13 @@ class FrameAssembler:
 
     def add(self, raw: RawMessage, message: Any) -> list[BagFrame]:
         """Take one message; returns the frames that are now complete (or have waited too long)."""
-        stamp, topics = messages.stamp_of(message), self._topics
+        topics = self._topics
+        if raw.topic == topics.tf:
+            T_fixed_cam = messages.camera_transform_from_message(message)
+            if T_fixed_cam is not None:
+                self._pending.setdefault(messages.stamp_of(message), _Pending()).T_fixed_cam = T_fixed_cam
+            return self.take(keep=MAX_PENDING)
+        stamp = messages.stamp_of(message)
         entry = self._pending.setdefault(stamp, _Pending())
         if raw.topic in (topics.image, topics.compressed):
             entry.image, entry.frame_id = messages.image_from_message(message), message.header.frame_id
@@ -108,4 +116,5 @@ class FrameAssembler:
             truths = messages.truths_from_message(entry.truth, entry.boxes or {})
         height, width = entry.image.shape[:2]
         camera = camera if (camera.width, camera.height) != (0, 0) else replace(camera, width=width, height=height)
-        return BagFrame(Frame(entry.image, camera, stamp, entry.frame_id), entry.detections or (), truths)
+        frame = Frame(entry.image, camera, stamp, entry.frame_id)
+        return BagFrame(frame, entry.detections or (), truths, entry.T_fixed_cam)

@@ -83,6 +83,8 @@ class BagWriter:
         """Append an image with everything that belongs to it; `jpeg_quality` 0 = uncompressed."""
         frame = item.frame
         stamp, name = frame.stamp_ns, frame.frame_id
+        if item.T_fixed_cam is not None:  # first: whoever takes the image can look it up
+            self.write(topics.tf, messages.camera_transform_message(item.T_fixed_cam, stamp, name), stamp)
         if jpeg_quality:
             self.write(topics.compressed, messages.compressed_image_message(frame, jpeg_quality), stamp)
         else:
@@ -173,7 +175,7 @@ def read_frames(path: str | Path, topics: BagTopics | None = None) -> Iterator[B
     topics = topics or BagTopics()
     with BagReader(path) as reader:
         images = (topics.image, topics.compressed)
-        wanted = (*images, topics.camera_info, topics.detections, topics.truth, topics.truth_boxes)
+        wanted = (*images, topics.camera_info, topics.detections, topics.truth, topics.truth_boxes, topics.tf)
         for choice in (images, (topics.camera_info,)):
             if not any(topic in reader.topics for topic in choice):
                 has = ", ".join(sorted(reader.topics)) or "none"

@@ -17,6 +17,7 @@ from pasr_perception.geometry.camera import HALF_A_PIXEL
 from pasr_perception.geometry.se3 import make_T, quaternion_xyzw, rotation_from_quaternion_xyzw
 from pasr_perception.types import Camera, Detection, Frame
 
+FIXED_FRAME = "world"  # of simulated bags
 CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 TO_RGB = {
     "bgr8": cv2.COLOR_BGR2RGB,
@@ -40,7 +41,8 @@ def header(stamp_ns: int, frame_id: str) -> Any:
 
 def stamp_of(message: Any) -> int:
     """The header's stamp in nanoseconds."""
-    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
+    stamped = message.transforms[0] if hasattr(message, "transforms") else message
+    return int(stamped.header.stamp.sec) * 10**9 + int(stamped.header.stamp.nanosec)
 
 
 def image_message(frame: Frame) -> Any:
@@ -128,6 +130,30 @@ def pose_from_message(pose: Any) -> np.ndarray:
     if not abs(norm - 1) < 1e-3:
         raise ValueError(f"pose.orientation: expected a unit quaternion, got {quaternion.tolist()}")
     return make_T(rotation_from_quaternion_xyzw(quaternion / norm), np.array([p.x, p.y, p.z]))
+
+
+def camera_transform_message(T_fixed_cam: np.ndarray, stamp_ns: int, frame_id: str) -> Any:
+    """tf2_msgs/TFMessage: where the camera `frame_id` is in the fixed frame `FIXED_FRAME`."""
+    pose = pose_message(T_fixed_cam)
+    at = pose.position
+    transform = _new(
+        "geometry_msgs/Transform",
+        translation=_new("geometry_msgs/Vector3", x=at.x, y=at.y, z=at.z),
+        rotation=pose.orientation,
+    )
+    head = header(stamp_ns, FIXED_FRAME)
+    stamped = _new("geometry_msgs/TransformStamped", header=head, child_frame_id=frame_id, transform=transform)
+    return _new("tf2_msgs/TFMessage", transforms=[stamped])
+
+
+def camera_transform_from_message(message: Any) -> np.ndarray | None:
+    """T_fixed_cam [4, 4] of a TFMessage as `camera_transform_message` makes it; None where it tells of other frames."""
+    for item in message.transforms:
+        if item.header.frame_id == FIXED_FRAME:
+            at, q = item.transform.translation, item.transform.rotation
+            R = rotation_from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w]))
+            return make_T(R, np.array([at.x, at.y, at.z]))
+    return None
 
 
 def _result(class_id: str, score: float, T: np.ndarray) -> Any:

@@ -30,6 +30,9 @@ class BagFrame:
     frame: Frame
     detections: tuple[Detection, ...] = ()
     truths: tuple[Truth, ...] = ()
+    T_fixed_cam: np.ndarray | None = (
+        None  # [4, 4] float64, where the camera is in a frame that stands still; None = unknown
+    )
 
 
 @dataclass(frozen=True)

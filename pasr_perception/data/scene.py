@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pasr_perception.data.detector import DetectorSpec, detect
+from pasr_perception.data.occluders import cover, object_box, plan_boards
 from pasr_perception.data.photo import photograph, random_effects
 from pasr_perception.data.records import BagFrame, Truth
 from pasr_perception.data.scene_layout import PlacedMesh, SceneMesh, arrange, choose_group
@@ -42,12 +43,15 @@ class SceneSpec:
     width: int = 640
     height: int = 480
     detector: DetectorSpec = field(default_factory=DetectorSpec)
+    occlusions: int = 0  # boards that pass in front of single objects, each hiding one for 1 to 3 s
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("frames", "scenes", "objects"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.occlusions < 0:
+            raise ValueError(f"occlusions: expected 0 or more, got {self.occlusions}")
         if not self.rate_hz > 0:
             raise ValueError(f"rate_hz: expected more than 0, got {self.rate_hz}")
         if min(self.width, self.height) < 64:
@@ -170,12 +174,19 @@ def _film(
     scene: Scene, numbers: range, spec: SceneSpec, camera: Camera, rng: np.random.Generator
 ) -> Iterator[BagFrame]:
     effects = random_effects(rng)
+    seconds = len(numbers) / spec.rate_hz
+    boards = plan_boards(spec.occlusions, len(scene.objects), seconds, rng) if spec.occlusions else ()
+    bounds = [_world_bounds(placed) for placed in scene.objects]
     for number in numbers:
         time = (number - numbers.start) / max(len(numbers) - 1, 1)
         T_world_cam = scene.path(time)
         view = scene.renderer.render(T_world_cam, camera, rng)
+        if boards:
+            T_cam_world = invert_T(T_world_cam)
+            boxes = [object_box(b @ T_cam_world[:3, :3].T + T_cam_world[:3, 3], camera) for b in bounds]
+            view = cover(view, boards, boxes, (number - numbers.start) / spec.rate_hz, camera)
         truths = scene_truths(scene, view.instance, T_world_cam, camera)
         image = photograph(view.radiance, effects, rng)
         stamp = START_NS + round(number * 1e9 / spec.rate_hz)
         frame = Frame(image, camera, stamp, "camera_optical_frame")
-        yield BagFrame(frame, detect(truths, spec.detector, camera, rng), truths)
+        yield BagFrame(frame, detect(truths, spec.detector, camera, rng), truths, T_world_cam)

@@ -54,7 +54,10 @@ def test_whole_numbers_pass_as_floats_but_not_the_other_way(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("refin: {steps: 1}", r"^refin: unknown key; known keys here: coarse, confidence, depth, encoder, library, rank, refine, track"),
+        (
+            "refin: {steps: 1}",
+            r"^refin: unknown key; known keys here: coarse, .*, refine, track$",
+        ),
         ("refine: {step: 1}", r"^refine\.step: unknown key; known keys here: .*steps"),
         ("refine: 5", r"^refine: expected a mapping of settings, got 5"),
         ("refine: {steps: yes}", r"^refine\.steps: expected int, got True"),
