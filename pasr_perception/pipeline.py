@@ -6,6 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import torch
 from pasr_perception.bank import Bank
 from pasr_perception.budget import check_fits, free_bytes, needs
 from pasr_perception.coarse import coarse_search, quarter_turns, turn_maps
-from pasr_perception.config import PasrConfig
+from pasr_perception.confidence import is_ambiguous
+from pasr_perception.config import PasrConfig, RefineConfig
 from pasr_perception.crop import CropSpec, crop_detections
+from pasr_perception.depth import refine_by_depth, usable_depth
 from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.library.index import read_bank
@@ -123,11 +126,11 @@ class Pipeline:
         restricted = None if only is None else [wanted[id(c.detection)] for c in crops]
         candidates = self.search(maps, box_size, restricted)
         times.append(time.perf_counter())
-        refined = self._refine(candidates, maps, crops)
+        refined = self.refine(candidates, maps, crops)
         times.append(time.perf_counter())
         before, after = self._rank(candidates), self._rank(refined)
         times.append(time.perf_counter())
-        objects = [self._lift(frame.camera, crop, b, a) for crop, b, a in zip(crops, before, after, strict=True)]
+        objects = [self._lift(frame, crop, b, a) for crop, b, a in zip(crops, before, after, strict=True)]
         times.append(time.perf_counter())
         spans = [b - a for a, b in itertools.pairwise(times)]
         unplaced = [(c.detection, "no pose explains its box") for c, o in zip(crops, objects, strict=True) if o is None]
@@ -147,6 +150,15 @@ class Pipeline:
         """
         return coarse_search(maps, box_size, self._space, self.config.coarse, only, self._shortlist)
 
+    def outer_points(self, mesh: int) -> np.ndarray:
+        """Points [K, 3] that may form a mesh's outline: metres, object frame."""
+        entry, resident = self.library.entries[mesh], self._space.mesh(mesh)
+        return resident.surface[resident.outer.cpu().numpy()] * entry.scale + np.asarray(entry.center)
+
+    def margin(self, value: float, mesh: int) -> float:
+        """By how many spreads a value stands out from what strangers reach with a mesh."""
+        return float(self._space.rivals.margin(torch.tensor([value]), torch.tensor([mesh]))[0])
+
     def encode(self, crops: Sequence[Crop]) -> torch.Tensor:
         """Feature maps [B, T, D, g, g] of crops, each turned anticlockwise by 0..T-1 quarters, on the pipeline's device."""
         batch_size = self.config.encoder.batch_size or (1 if self.device.type == "cpu" else 8)
@@ -162,9 +174,18 @@ class Pipeline:
             raise ValueError(f"only: expected mesh ids of the library, got {unknown}")
         return {id(d): None if m is None else self._mesh_index[m] for d, m in zip(detections, only, strict=True)}
 
-    def _refine(self, candidates: Sequence[Candidates], maps: torch.Tensor, crops: Sequence[Crop]) -> list[Candidates]:
-        """Refine each crop's first `refine.top_k` candidates, each in the turned crop that it was found in."""
-        config = self.config.refine
+    def refine(
+        self,
+        candidates: Sequence[Candidates],
+        maps: torch.Tensor,
+        crops: Sequence[Crop],
+        config: RefineConfig | None = None,
+    ) -> list[Candidates]:
+        """Refine each crop's first `refine.top_k` candidates, each in the turned crop that it was found in.
+
+        maps [B, T, D, g, g] of `encode`, or [B, 1, D, g, g] of the one turn that all candidates of a crop share.
+        """
+        config = config or self.config.refine
         if not config.enabled:
             return list(candidates)
         heads = [min(config.top_k, len(c.mesh_index)) for c in candidates]
@@ -178,7 +199,7 @@ class Pipeline:
         start = Hypotheses(
             quarter_turns(-turn) @ torch.cat([c.rotation[:n] for c, n in zip(candidates, heads, strict=True)]),
             cloud,
-            crop * maps.shape[1] + turn,
+            crop * maps.shape[1] + (turn if maps.shape[1] > 1 else 0),
             Boxes(edges.to(self.device)[crop], clipped.to(self.device)[crop]).turned(turn),
             Contest(
                 crop, self._space.rivals.offset[mesh].to(self.device), self._space.rivals.spread[mesh].to(self.device)
@@ -203,24 +224,52 @@ class Pipeline:
         return [c.with_refined(*found) for c, found in zip(candidates, refined, strict=True)]
 
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
-        return [rank(c, self._attraction, self.config.rank) for c in candidates]
+        return [rank(c, self._attraction, self.config.rank, self.config.confidence) for c in candidates]
 
-    def _lift(self, camera: Camera, crop: Crop, before: Ranked, after: Ranked) -> ObjectEstimate | None:
-        hypotheses, coarse = self._hypotheses(camera, crop, after), self._hypotheses(camera, crop, before)
-        return ObjectEstimate(crop.detection, hypotheses, coarse) if hypotheses else None
+    def _lift(self, frame: Frame, crop: Crop, before: Ranked, after: Ranked) -> ObjectEstimate | None:
+        hypotheses, coarse = (self._hypotheses(frame.camera, crop, r) for r in (after, before))
+        if not hypotheses:
+            return None
+        placed = [self.by_depth(frame, self._mesh_index[h.mesh_id], h.T_cam_obj) for h in hypotheses]
+        hypotheses = tuple(replace(h, T_cam_obj=T) for h, (T, _) in zip(hypotheses, placed, strict=True))
+        ambiguous = is_ambiguous(after.score, self.config.confidence)
+        notes = (placed[0][1],) if placed[0][1] else ()
+        return ObjectEstimate(crop.detection, hypotheses, coarse, after.unknown, ambiguous, notes)
+
+    def by_depth(self, frame: Frame, mesh: int, T_cam_obj: np.ndarray) -> tuple[np.ndarray, str]:
+        """A pose [4, 4] moved to where the frame's depth shows the mesh; and why it was not, where there is depth."""
+        config = self.config.depth
+        depth, reason = usable_depth(frame, config)
+        if depth is None:
+            return T_cam_obj, reason
+        entry = self.library.entries[mesh]
+        points = self._space.mesh(mesh).surface * entry.scale + np.asarray(entry.center)
+        fit = refine_by_depth(points, T_cam_obj, depth, frame.camera, config)
+        return fit.T_cam_obj, fit.reason
 
     def _hypotheses(self, camera: Camera, crop: Crop, ranked: Ranked) -> tuple[Hypothesis, ...]:
         found = []
         for i, mesh in enumerate(ranked.mesh_index):
             entry = self.library.entries[mesh]
-            rotation = ranked.rotation[i].cpu().double().numpy()
             try:
-                points = self._space.mesh(mesh).surface * entry.scale
-                by_box = lift_translation(points, rotation, crop, camera)
+                pose = self.place(mesh, ranked.rotation[i], ranked.displacement[i], crop, camera)
             except LiftError as error:
                 logger.warning("detection %r: %s cannot be placed: %s", crop.detection.id, entry.id, error)
                 continue
-            translation = displaced(by_box, ranked.displacement[i].cpu().numpy(), crop)
-            pose = pose_in_camera(rotation, translation, crop, np.asarray(entry.center))
-            found.append(Hypothesis(entry.id, entry.category, ranked.score[i], ranked.similarity[i], pose))
+            found.append(
+                Hypothesis(entry.id, entry.category, ranked.score[i], ranked.similarity[i], pose, ranked.margin[i])
+            )
         return tuple(found)
+
+    def place(
+        self, mesh: int, rotation: torch.Tensor, displacement: torch.Tensor, crop: Crop, camera: Camera
+    ) -> np.ndarray:
+        """T_cam_obj [4, 4] metres of a mesh found at rotation [3, 3] and displacement [3] in a crop. Raises LiftError."""
+        entry = self.library.entries[mesh]
+        R_crop_obj = rotation.cpu().double().numpy()
+        resident = self._space.mesh(mesh)
+        by_box = lift_translation(
+            resident.surface[resident.outer.cpu().numpy()] * entry.scale, R_crop_obj, crop, camera
+        )
+        translation = displaced(by_box, displacement.cpu().numpy(), crop)
+        return pose_in_camera(R_crop_obj, translation, crop, np.asarray(entry.center))

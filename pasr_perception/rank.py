@@ -4,17 +4,17 @@ Meshes attract unequally: some win for every query. How much each attracts was m
 a photo that shows none of them (strangers: mean and spread of its best similarity). What counts is how many spreads a hypothesis
 lies above that mean. A mesh whose colours are known has more to say of its own image than a bare one, so being no better than
 with strangers counts more against it (`known_margin`).
-The score is the share of strangers that a hypothesis beats, taking their similarities as normally distributed.
+The score is the probability of being the right mesh, calibrated on held-out objects (`confidence.py`).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
-from pasr_perception.config import RankConfig
+from pasr_perception.confidence import probabilities
+from pasr_perception.config import ConfidenceConfig, RankConfig
 from pasr_perception.types import Candidates, Rivals
 
 MIN_SPREAD = 1e-6
@@ -41,15 +41,12 @@ class Ranked:
     rotation: torch.Tensor  # [k, 3, 3]
     similarity: tuple[float, ...]
     score: tuple[float, ...]
+    margin: tuple[float, ...]  # spreads above what strangers reach
+    unknown: float  # probability that it is none of the library's meshes
     displacement: torch.Tensor  # [k, 3] of `Candidates`, zeros where it had none
 
 
-def attraction_score(similarity: float, mean: float, std: float) -> float:
-    """Share of non-matching queries that this similarity beats, in [0, 1]."""
-    return 0.5 * math.erfc((mean - similarity) / (math.sqrt(2) * max(std, MIN_SPREAD)))
-
-
-def rank(candidates: Candidates, attraction: Attraction, config: RankConfig) -> Ranked:
+def rank(candidates: Candidates, attraction: Attraction, config: RankConfig, confidence: ConfidenceConfig) -> Ranked:
     """Order one crop's refined candidates by how far they stand out from their meshes' strangers."""
     index = candidates.mesh_index
     margin = attraction.rivals(config.known_margin).margin(candidates.value.cpu(), index)
@@ -62,11 +59,11 @@ def rank(candidates: Candidates, attraction: Attraction, config: RankConfig) -> 
     chosen = chosen[: config.hypotheses]
     meshes = tuple(int(index[i]) for i in chosen)
     similarities = tuple(float(candidates.similarity[i]) for i in chosen)
-    scores = tuple(
-        attraction_score(float(candidates.value[i]), float(attraction.mean[m]), float(attraction.std[m]))
-        for i, m in zip(chosen, meshes, strict=True)
-    )
+    margins = tuple(float(margin[i]) for i in chosen)
+    scores, unknown = probabilities(margins, confidence)
     displacement = candidates.rotation.new_zeros(len(index), 3)
     if candidates.displacement is not None:
         displacement = candidates.displacement
-    return Ranked(meshes, candidates.rotation[chosen], similarities, scores, displacement[chosen])
+    return Ranked(
+        meshes, candidates.rotation[chosen], similarities, tuple(scores), margins, unknown, displacement[chosen]
+    )

@@ -115,6 +115,7 @@ class Hypothesis:
     score: float  # [0, 1]
     similarity: float  # masked mean cosine (eq. 8), before the mesh's own offset is subtracted
     T_cam_obj: np.ndarray  # [4, 4] float64, metres; obj is the mesh file's own frame, scaled to metres
+    margin: float = 0.0  # spreads by which it stands out from what strangers reach with this mesh
     covariance: np.ndarray | None = None  # [6, 6] float64 of T_cam_obj: x y z rx ry rz, camera axes, m and rad
 
 
@@ -125,6 +126,9 @@ class ObjectEstimate:
     detection: Detection
     hypotheses: tuple[Hypothesis, ...]
     coarse: tuple[Hypothesis, ...] = ()
+    unknown: float = 0.0  # [0, 1] that it is none of the library's meshes; with the hypotheses' scores at most 1
+    ambiguous: bool = False  # a second mesh (a look-alike) is nearly as likely
+    notes: tuple[str, ...] = ()  # why something was not used, e.g. stale depth
 
     @property
     def best(self) -> Hypothesis:

@@ -7,13 +7,19 @@ import dataclasses
 import pytest
 import torch
 
-from pasr_perception.config import RankConfig
-from pasr_perception.rank import Attraction, attraction_score, rank
+from pasr_perception.confidence import probabilities
+from pasr_perception.config import ConfidenceConfig, RankConfig
+from pasr_perception.rank import Attraction, Ranked
+from pasr_perception.rank import rank as ranked_with
 from pasr_perception.types import Candidates
 
 MEAN, STD = torch.tensor([0.5, 0.3, 0.4]), torch.tensor([0.05, 0.05, 0.1])
 ATTRACTION = Attraction(MEAN, STD, torch.tensor([False, False, False]))
 ROTATIONS = torch.eye(3).repeat(4, 1, 1) * torch.arange(1, 5)[:, None, None]
+
+
+def rank(found: Candidates, attraction: Attraction, config: RankConfig) -> Ranked:
+    return ranked_with(found, attraction, config, ConfidenceConfig())
 
 
 def candidates(meshes: list[int], similarity: torch.Tensor, mismatch: torch.Tensor | None = None) -> Candidates:
@@ -66,8 +72,10 @@ def test_as_many_hypotheses_as_asked_for():
     assert len(ranked.mesh_index) == len(ranked.score) == len(ranked.rotation) == 2
 
 
-def test_score_is_the_share_of_strangers_beaten():
-    assert attraction_score(0.5, 0.5, 0.1) == pytest.approx(0.5)
-    assert attraction_score(0.6, 0.5, 0.1) == pytest.approx(0.8413, abs=1e-4)
-    assert 0 <= attraction_score(-1.0, 0.9, 0.01) < 1e-6
-    assert attraction_score(1.0, 0.0, 0.0) == 1.0
+def test_scores_are_the_calibrated_probabilities_and_leave_room_for_none_of_them():
+    ranked = rank(candidates([0, 1, 2], torch.tensor([0.60, 0.45, 0.45])), ATTRACTION, RankConfig())
+    assert ranked.margin == pytest.approx((3.0, 2.0, 0.5), abs=1e-5)
+    expected, unknown = probabilities(ranked.margin, ConfidenceConfig())
+    assert ranked.score == pytest.approx(expected)
+    assert ranked.unknown == pytest.approx(unknown)
+    assert sum(ranked.score) + ranked.unknown == pytest.approx(1.0)

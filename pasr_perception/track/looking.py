@@ -1,0 +1,155 @@
+"""What one look at an object, or one search for it, does to its track: identity, motion, rivals.
+
+Every pose that is measured is first replaced by the equivalent one, by the mesh's symmetry, that is nearest to the track's: no
+flips, and no spinning about continuous axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pasr_perception.config import TrackConfig
+from pasr_perception.crop import CropError
+from pasr_perception.geometry.se3 import invert_T
+from pasr_perception.pipeline import Pipeline
+from pasr_perception.track import identity, motion
+from pasr_perception.track.state import Track, distance_to, nearest_equivalent, to_middle
+from pasr_perception.track.warm import Look, WarmStart
+from pasr_perception.types import Detection, Frame, TrackState
+
+LOOK_NOISE = np.array([0.008, 0.008, 0.03, 0.07, 0.07, 0.07])  # of a look: m at 1 m (x, y, along the ray), rad
+DEPTH_NOISE = np.array([0.006, 0.006, 0.006, 0.07, 0.07, 0.07])  # of a look whose distance depth settled
+SEARCH_NOISE = np.array([0.012, 0.012, 0.05, 0.12, 0.12, 0.12])  # of a search, which has but one box to go by
+STRIKES = 3  # looks in a row that do not fit until the object is searched again
+RIVAL_EVIDENCE = 5.0  # log-evidence behind the best within which a mesh is looked at as a rival
+RIVALS = 1
+
+
+class Looker:
+    """Looks at tracks from their predicted poses, and searches for those that have none."""
+
+    def __init__(self, pipeline: Pipeline, config: TrackConfig) -> None:
+        self._pipeline, self._config = pipeline, config
+        self._confidence = pipeline.config.confidence
+        self._entries = {entry.id: entry for entry in pipeline.library.entries}
+        self._warm = WarmStart(pipeline, config)
+
+    def look(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> bool:
+        """A warm start; False where it did not fit and the object had better be searched now."""
+        assert track.motion is not None
+        T_cam_ref = invert_T(T_ref_cam)
+        starts = {track.mesh_id: track.pose(self._entries[track.mesh_id], T_ref_cam)}
+        track.looks += 1
+        if track.state is TrackState.TENTATIVE or track.looks % self._config.rival_every == 0:
+            for rival in self._rivals(track):
+                T_ref_mid = track.motion.T_ref_mid @ track.others[rival]
+                starts[rival] = T_cam_ref @ T_ref_mid @ to_middle(self._entries[rival])
+        try:
+            looks = {look.mesh_id: look for look in self._warm(frame, detection, starts)}
+        except CropError as error:
+            track.reason = str(error)
+            return True
+        mine = looks.get(track.mesh_id)
+        if mine is None:
+            track.strikes += 1
+            return False
+        margins = {mesh: look.margin for mesh, look in looks.items()}
+        track.identity = identity.looked(track.identity, margins, self._confidence, self._config)
+        for mesh, look in looks.items():
+            if mesh != track.mesh_id:
+                track.others = {**track.others, mesh: self._relative(track, look, T_ref_cam)}
+        track.metric = "depth" if mine.by_depth else "box"
+        fitted = self._measure(track, mine.T_cam_obj, DEPTH_NOISE if mine.by_depth else LOOK_NOISE, T_ref_cam)
+        track.similarity = mine.similarity
+        track.measured = fitted
+        track.strikes = 0 if fitted else track.strikes + 1
+        self._follow_best(track)
+        was_lost = track.state is TrackState.LOST
+        if was_lost and identity.log_odds(mine.margin, self._confidence) < 0:
+            return False
+        return track.strikes < STRIKES
+
+    def _rivals(self, track: Track) -> list[str]:
+        evidence = track.identity.evidence
+        near = [m for m in track.identity.order if m != track.mesh_id and m in track.others]
+        return [m for m in near if evidence[track.mesh_id] - evidence[m] < RIVAL_EVIDENCE][:RIVALS]
+
+    def _relative(self, track: Track, look: Look, T_ref_cam: np.ndarray) -> np.ndarray:
+        assert track.motion is not None
+        T_ref_mid = T_ref_cam @ look.T_cam_obj @ invert_T(to_middle(self._entries[look.mesh_id]))
+        return invert_T(track.motion.T_ref_mid) @ T_ref_mid
+
+    def search(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> None:
+        result = self._pipeline.detect(frame, [detection])
+        track.searched_ns, track.strikes = frame.stamp_ns, 0
+        if not result.objects:
+            track.reason = result.rejected[0][1] if result.rejected else "no pose explains its box"
+            track.patience_s = self._config.search_again_s
+            return
+        estimate = result.objects[0]
+        margins = {h.mesh_id: h.margin for h in estimate.hypotheses}
+        track.identity = identity.searched(track.identity, margins, self._confidence, self._config)
+        poses = {h.mesh_id: h.T_cam_obj for h in estimate.hypotheses}
+        similarity = {h.mesh_id: h.similarity for h in estimate.hypotheses}
+        best = track.identity.best
+        if best in poses:
+            T_ref_mid = T_ref_cam @ poses[best] @ invert_T(to_middle(self._entries[best]))
+            if track.mesh_id != best or track.motion is None:
+                track.mesh_id, track.motion = best, None
+            self._measure(track, poses[best], SEARCH_NOISE, T_ref_cam, anew=track.state is not TrackState.TRACKED)
+            track.others = {
+                mesh: invert_T(T_ref_mid) @ T_ref_cam @ T @ invert_T(to_middle(self._entries[mesh]))
+                for mesh, T in poses.items()
+                if mesh != best
+            }
+            track.similarity, track.measured = similarity[best], True
+        shares, unknown = track.identity.probabilities()
+        sure = bool(shares) and shares[best] >= self._config.confirm
+        settled = sure or unknown > self._config.confirm
+        if settled and track.identity.looks >= self._config.confirm_looks:
+            track.patience_s = max(self._config.search_again_s, 2 * track.patience_s)
+        else:
+            track.patience_s = 0.0
+
+    def _measure(
+        self, track: Track, T_cam_obj: np.ndarray, noise: np.ndarray, T_ref_cam: np.ndarray, anew: bool = False
+    ) -> bool:
+        """Take a measured pose of the track's mesh into its motion; False where it did not fit."""
+        entry = self._entries[track.mesh_id]
+        T_ref_mid = T_ref_cam @ T_cam_obj @ invert_T(to_middle(entry))
+        R = _noise(T_cam_obj @ invert_T(to_middle(entry)), noise, T_ref_cam)
+        if track.motion is None:
+            track.motion = motion.begin(T_ref_mid, R, track.seen_ns)
+            return True
+        T_ref_mid = nearest_equivalent(T_ref_mid, track.motion.T_ref_mid, entry)
+        distance = distance_to(track, T_ref_cam)
+        moved, fit = motion.update(track.motion, T_ref_mid, R, distance, self._config)
+        if not fit.accepted and anew:
+            track.motion = motion.begin(T_ref_mid, R, track.seen_ns)
+            return True
+        track.motion = moved
+        return fit.accepted
+
+    def _follow_best(self, track: Track) -> None:
+        """The track becomes its best mesh's where another one has overtaken."""
+        best = track.identity.best
+        if best == track.mesh_id or best not in track.others or track.motion is None:
+            return
+        T = track.others[best]
+        track.others = {m: invert_T(T) @ o for m, o in track.others.items() if m != best} | {track.mesh_id: invert_T(T)}
+        track.motion = replace(track.motion, T_ref_mid=track.motion.T_ref_mid @ T)
+        track.mesh_id = best
+
+
+def _noise(T_cam_mid: np.ndarray, noise: np.ndarray, T_ref_cam: np.ndarray) -> np.ndarray:
+    """Covariance [6, 6] in the reference frame's axes of a measured pose; `noise` is along (x, y, ray) and of rotations."""
+    ray = T_cam_mid[:3, 3]
+    distance = float(np.linalg.norm(ray))
+    ray = ray / max(distance, 1e-9)
+    lateral = (noise[0] * distance) ** 2
+    C = np.zeros((6, 6))
+    C[:3, :3] = lateral * np.eye(3) + ((noise[2] * distance) ** 2 - lateral) * np.outer(ray, ray)
+    C[3:, 3:] = np.diag(noise[3:] ** 2)
+    return motion.rotated_covariance(C, T_ref_cam[:3, :3])

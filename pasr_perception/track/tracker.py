@@ -1,0 +1,234 @@
+"""The tracker: one `step` per frame. Known objects are followed from their predicted poses, unknown ones are searched.
+
+    predict ─ associate ─ look at what is known, search what is not, within the budget ─ judge ─ tell
+
+Stamps are all it knows of time: any rate will do, a gap makes poses unsure, and a stamp that jumps back begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from pasr_perception.config import TrackConfig
+from pasr_perception.crop import CropError, check_frame, visible_part
+from pasr_perception.depth import usable_depth
+from pasr_perception.geometry.se3 import is_rotation
+from pasr_perception.pipeline import Pipeline
+from pasr_perception.track import motion
+from pasr_perception.track.association import Expected, associate, colours_of
+from pasr_perception.track.lifecycle import verdict
+from pasr_perception.track.looking import STRIKES, Looker
+from pasr_perception.track.schedule import Budget
+from pasr_perception.track.state import Track, distance_to, told
+from pasr_perception.track.warm import expected_box
+from pasr_perception.types import Detection, Frame, TrackedResult, TrackState, TrackTimings
+
+SURE_ANGLE = 0.35  # rad: standard deviation of a predicted rotation beyond which a look from it would be a guess
+DOUBT = 0.7  # share of the most evidence there can be, below which a tracked object is searched now and then
+COLOUR_GAIN = 0.1  # of a new look at an object's colours
+
+
+class Tracker:
+    """Follows the objects of one camera.
+
+    >>> tracker = Tracker(Pipeline.open("lib/"))
+    >>> for frame, detections in stream:
+    ...     for thing in tracker.step(frame, detections).objects:
+    ...         print(thing.track_id, thing.state, thing.hypotheses[:1])
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, config: TrackConfig | None = None, clock: Callable[[], float] | None = None
+    ) -> None:
+        """`clock` replaces the wall clock that the time budget is kept by."""
+        self.pipeline, self.config = pipeline, config or pipeline.config.track
+        self._confidence = pipeline.config.confidence
+        self._entries = {entry.id: entry for entry in pipeline.library.entries}
+        self._looker = Looker(pipeline, self.config)
+        budget = (self.config.budget_s, self.config.search_share)
+        self._budget = Budget(*budget) if clock is None else Budget(*budget, clock)
+        self._next_id = 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all tracks. Their numbers are not used again."""
+        self._tracks: list[Track] = []
+        self._last_ns: int | None = None
+        self._fixed: bool | None = None
+
+    def step(
+        self, frame: Frame, detections: Sequence[Detection], T_fixed_cam: np.ndarray | None = None
+    ) -> TrackedResult:
+        """Take one frame with its detections; T_fixed_cam [4, 4] is where the camera was then, if the caller knows.
+
+        Raises ValueError for an unusable frame or transform. Detections that cannot be used come back in `rejected`.
+        """
+        check_frame(frame)
+        T_ref_cam = _checked(T_fixed_cam)
+        self._budget.begin_frame()
+        notes, ended = self._new_time(frame.stamp_ns, T_fixed_cam is not None)
+        unused = usable_depth(frame, self.pipeline.config.depth)[1]
+        notes += [unused] if unused else []
+        usable, rejected = _usable(detections, frame)
+        matched = self._associate(frame, usable, T_ref_cam)
+        associate_s = self._budget.elapsed
+        deferred = self._work(frame, matched, T_ref_cam)
+        ended += self._judge(frame.stamp_ns)
+        spent, count = self._budget.spent, self._budget.count
+        return TrackedResult(
+            stamp_ns=frame.stamp_ns,
+            objects=tuple(told(t, self._entries, T_ref_cam, self._confidence) for t in self._tracks),
+            ended=tuple(ended),
+            deferred=tuple(deferred),
+            rejected=tuple(rejected),
+            notes=tuple(notes),
+            timings=TrackTimings(
+                associate_s,
+                spent.get("look", 0.0),
+                spent.get("search", 0.0),
+                self._budget.elapsed,
+                count.get("look", 0),
+                count.get("search", 0),
+            ),
+        )
+
+    # --- time and association ---
+
+    def _new_time(self, stamp_ns: int, fixed: bool) -> tuple[list[str], list[tuple[int, str]]]:
+        """Begin anew where stamps or the reference frame no longer go on from the last frame's."""
+        notes: list[str] = []
+        ended: list[tuple[int, str]] = []
+        if self._last_ns is not None and stamp_ns < self._last_ns:
+            back = (self._last_ns - stamp_ns) * 1e-9
+            notes.append(f"stamps jumped back by {back:.3f} s: all tracks begin anew")
+        elif self._fixed is not None and fixed != self._fixed:
+            notes.append("the camera's place became " + ("known" if fixed else "unknown") + ": all tracks begin anew")
+        if notes:
+            ended = [(t.track_id, notes[0]) for t in self._tracks]
+            self._tracks = []
+        gap = 0.0 if self._last_ns is None or notes else (stamp_ns - self._last_ns) * 1e-9
+        if gap > self.config.max_gap_s:
+            notes.append(f"no frame for {gap:.1f} s: objects are searched again")
+            for track in self._tracks:
+                if track.state is not TrackState.TENTATIVE:
+                    track.state, track.reason = TrackState.LOST, "no frames for a while"
+        self._last_ns, self._fixed = stamp_ns, fixed
+        return notes, ended
+
+    def _associate(
+        self, frame: Frame, detections: Sequence[Detection], T_ref_cam: np.ndarray
+    ) -> list[tuple[Track, Detection]]:
+        for track in self._tracks:
+            track.detection, track.measured = None, False
+            if track.motion is not None:
+                distance = distance_to(track, T_ref_cam)
+                track.motion = motion.predict(track.motion, frame.stamp_ns, distance, self.config)
+        expected = [Expected(self._expected_box(t, frame, T_ref_cam), t.colours, t.name) for t in self._tracks]
+        colours = [colours_of(frame.image, visible_part(d.box, frame.camera)) for d in detections]
+        found = associate(expected, detections, colours, self.config)
+        matched = []
+        for detection, index, seen in zip(detections, found, colours, strict=True):
+            if index is None:
+                box = np.asarray(detection.box, dtype=np.float64)
+                track = Track(self._next_id, frame.stamp_ns, frame.stamp_ns, box, seen, detection.id)
+                self._next_id += 1
+                self._tracks.append(track)
+            else:
+                track = self._tracks[index]
+                track.hits += 1
+                track.box, track.seen_ns = np.asarray(detection.box, dtype=np.float64), frame.stamp_ns
+                track.colours = (1 - COLOUR_GAIN) * track.colours + COLOUR_GAIN * seen
+                track.name = detection.id or track.name
+            track.detection = detection
+            matched.append((track, detection))
+        return matched
+
+    def _expected_box(self, track: Track, frame: Frame, T_ref_cam: np.ndarray) -> np.ndarray:
+        if track.motion is None or self._is_unknown(track):
+            return track.box
+        mesh = self.pipeline.library.index_of(track.mesh_id)
+        pose = track.pose(self._entries[track.mesh_id], T_ref_cam)
+        box = expected_box(self.pipeline.outer_points(mesh), pose, frame)
+        return track.box if box is None else box
+
+    # --- work within the budget ---
+
+    def _work(self, frame: Frame, matched: Sequence[tuple[Track, Detection]], T_ref_cam: np.ndarray) -> list[Detection]:
+        """Look at or search what was detected, most needed first; returns what the budget did not reach."""
+        looks = [pair for pair in matched if self._can_look(pair[0])]
+        searches = [p for p in matched if not self._can_look(p[0]) and self._search_is_due(p[0], frame.stamp_ns)]
+        looks.sort(key=lambda pair: -pair[0].waited)
+        searches.sort(key=lambda pair: (-min(pair[0].hits, 2), -pair[0].waited, pair[0].searched_ns))
+        checks = [t for t, _ in looks if self._is_doubtful(t) and self._search_is_due(t, frame.stamp_ns)]
+        done: set[int] = set()
+        while looks or searches:
+            urgent = bool(searches) and searches[0][0].hits > 1 and self._budget.affords_search(bool(looks))
+            if looks and not urgent:
+                if not self._budget.fits("look"):
+                    break
+                track, detection = looks.pop(0)
+                look = partial(self._looker.look, frame, track, detection, T_ref_cam)
+                fitted = self._budget.clock("look", look)
+                if not fitted or track in checks:
+                    searches.append((track, detection))
+            elif searches and (urgent or self._budget.affords_search(waiting=False)):
+                track, detection = searches.pop(0)
+                self._budget.clock("search", partial(self._looker.search, frame, track, detection, T_ref_cam))
+            else:
+                break
+            done.add(track.track_id)
+        for track, _ in matched:
+            track.waited = 0 if track.track_id in done else track.waited + 1
+        return [d for t, d in (*looks, *searches) if t.track_id not in done]
+
+    def _is_doubtful(self, track: Track) -> bool:
+        """Whether a track's mesh rests on so little that all meshes should be compared once more."""
+        return track.identity.evidence.get(track.mesh_id, 0.0) < DOUBT * self.config.identity_limit
+
+    def _can_look(self, track: Track) -> bool:
+        """Whether a predicted pose is good enough to start from."""
+        if track.motion is None or track.strikes >= STRIKES:
+            return False
+        if track.state is TrackState.TENTATIVE and self._is_unknown(track):
+            return False
+        return bool(np.sqrt(np.diag(track.motion.P)[3:6]).max() < SURE_ANGLE)
+
+    def _is_unknown(self, track: Track) -> bool:
+        return track.identity.probabilities()[1] > self._confidence.accept
+
+    def _search_is_due(self, track: Track, stamp_ns: int) -> bool:
+        return track.searched_ns < 0 or (stamp_ns - track.searched_ns) * 1e-9 >= track.patience_s
+
+    def _judge(self, stamp_ns: int) -> list[tuple[int, str]]:
+        """Every track's state after this frame; returns those that are given up, with the reason."""
+        ended: list[tuple[int, str]] = []
+        for track in list(self._tracks):
+            reason = verdict(track, (stamp_ns - track.seen_ns) * 1e-9, self.config, self._confidence)
+            if reason:
+                ended.append((track.track_id, reason))
+                self._tracks.remove(track)
+        return ended
+
+
+def _checked(T_fixed_cam: np.ndarray | None) -> np.ndarray:
+    if T_fixed_cam is None:
+        return np.eye(4)
+    T = np.asarray(T_fixed_cam, dtype=np.float64)
+    if T.shape != (4, 4) or not np.isfinite(T).all() or not is_rotation(T[:3, :3], 1e-4):
+        raise ValueError(f"T_fixed_cam: expected a rigid transform [4, 4], got {T.tolist()}")
+    return T
+
+
+def _usable(detections: Sequence[Detection], frame: Frame) -> tuple[list[Detection], list[tuple[Detection, str]]]:
+    usable: list[Detection] = []
+    rejected: list[tuple[Detection, str]] = []
+    for detection in detections:
+        try:
+            visible_part(detection.box, frame.camera)
+            usable.append(detection)
+        except CropError as error:
+            rejected.append((detection, str(error)))
+    return usable, rejected
