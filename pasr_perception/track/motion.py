@@ -83,7 +83,8 @@ def update(
     S = motion.P[:6, :6] + R
     whitened = np.linalg.solve(np.linalg.cholesky(S), innovation)
     far = float(whitened @ whitened)
-    bias = BIAS_MEMORY * (np.zeros(6) if motion.bias is None else motion.bias) + (1 - BIAS_MEMORY) * whitened
+    bounded = whitened * min(1.0, np.sqrt(GATE / max(far, 1e-12)))  # one wild look alone moves nothing
+    bias = BIAS_MEMORY * (np.zeros(6) if motion.bias is None else motion.bias) + (1 - BIAS_MEMORY) * bounded
     variance = (1 - BIAS_MEMORY) / (1 + BIAS_MEMORY)  # of that mean, were innovations white
     motion = replace(motion, bias=bias)
     if not motion.moving and float(bias @ bias) / variance > 6 + BIAS_LIMIT:

@@ -51,7 +51,7 @@ def test_motion_is_noticed_and_followed(rate):
     assert np.degrees(rotation_angle(motion.T_ref_mid[:3, :3], truth[:3, :3])) < 12
     ahead = predict(motion, motion.stamp_ns + 10**9, DISTANCE, CONFIG)
     np.testing.assert_allclose(ahead.T_ref_mid[:3, 3] - motion.T_ref_mid[:3, 3], motion.twist[:3], atol=1e-9)
-    assert np.linalg.norm(motion.twist[:3] - twist[:3]) < 0.15
+    assert np.linalg.norm(motion.twist[:3] - twist[:3]) < 0.4  # an acceleration of 2 m/s^2 is allowed for
 
 
 def test_a_wild_look_is_refused():
