@@ -137,7 +137,7 @@ class RankConfig:
 
 @dataclass(frozen=True)
 class ConfidenceConfig:
-    """From margins to probabilities (`confidence.py`); coefficients by `pasr calibrate` on simulated scenes."""
+    """From margins to probabilities (`confidence.py`); fitted by `evaluation/calibration.py` on simulated scenes."""
 
     slope: float = 0.643  # log-odds that one spread of margin above the strangers is worth
     intercept: float = -3.854  # log-odds of a hypothesis whose margin is that of a stranger
