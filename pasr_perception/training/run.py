@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pasr_perception.config import EncoderConfig, LibraryConfig
+from pasr_perception.data.split import TRAIN, VALIDATION, split_meshes
 from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.encoders.points.weights import load_point_encoder, save_point_encoder
@@ -22,7 +23,6 @@ from pasr_perception.training.config import CPU, TrainConfig
 from pasr_perception.training.loop import Training, TrainingResult
 from pasr_perception.training.observe import ObserveConfig
 from pasr_perception.training.processes import Processes
-from pasr_perception.training.split import sources_of
 
 WEIGHTS = "points.safetensors"
 
@@ -47,7 +47,8 @@ class TrainRequest:
 
 def training_sources(sources: Sequence[MeshSource], seed: int) -> list[MeshSource]:
     """The sources to train on and to watch, mixed: if observing is cut short, what is there is a fair sample."""
-    wanted = [source for part in ("train", "validation") for source in sources_of(part, sources)]
+    splits = split_meshes(source.id for source in sources)
+    wanted = [source for split in (TRAIN, VALIDATION) for source in sources if splits[source.id] == split]
     return [wanted[i] for i in np.random.default_rng(seed).permutation(len(wanted))]
 
 
@@ -87,7 +88,7 @@ def card(request: TrainRequest, result: TrainingResult) -> dict[str, Any]:
     return {
         "recipe": result.counters.recipe,
         "begun_with": request.begin_with or "random weights",
-        "split": "by a hash of the id (pasr_perception/training/split.py); the demo's meshes and their families are test",
+        "split": "by a hash of the id (pasr_perception/data/split.py); the demo's meshes and their families are test",
         "validation_alignment": {"known": result.validation.known, "bare": result.validation.bare},
         "torch": torch.__version__,
     }

@@ -46,7 +46,7 @@ def cache(cache_path: Path) -> ObservationCache:
 @pytest.fixture
 def shared_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two meshes to train on, one to watch, whatever their hashes say."""
-    monkeypatch.setattr("pasr_perception.training.dataset.part_of", lambda i: "validation" if i == "can" else "train")
+    monkeypatch.setattr("pasr_perception.data.split.split_of", lambda i: "validation" if i == "can" else "train")
 
 
 @pytest.fixture

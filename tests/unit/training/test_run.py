@@ -48,7 +48,7 @@ def test_only_training_and_validation_meshes_are_observed(
     bench, request_: TrainRequest, tmp_path: Path, monkeypatch
 ) -> None:
     parts = {"block": "train", "can": "test", "truck": "validation"}
-    monkeypatch.setattr("pasr_perception.training.split.part_of", parts.__getitem__)
+    monkeypatch.setattr("pasr_perception.data.split.split_of", parts.__getitem__)
     monkeypatch.setattr("pasr_perception.training.run.load_encoder", lambda config: (bench.encoder, None))
     assert {s.id for s in training_sources(bench.sources, 0)} == {"block", "truck"}
     few = dataclasses.replace(request_.observe, points=100, own_views=1)
