@@ -6,6 +6,7 @@ import pytest
 
 from pasr_perception.data.split import (
     TEST,
+    known_look_alikes,
     meshes_of,
     read_look_alikes,
     split_meshes,
@@ -50,6 +51,12 @@ def test_ids_of_one_split_keep_their_order():
     assert parts["test"] == sorted(parts["test"], key=IDS.index)
     with pytest.raises(ValueError, match=r"expected one of train, validation, test, got 'dev'"):
         meshes_of("dev", IDS)
+
+
+def test_the_shipped_groups_are_disjoint():
+    ids = [i for group in known_look_alikes() for i in group]
+    assert len(ids) == len(set(ids)) > 10
+    assert set(split_meshes(ids).values()) == {TEST}
 
 
 @pytest.mark.parametrize("text", ["", "groups: {}", "groups: [[one]]", "[]"])
