@@ -20,6 +20,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(p for p in glob("config/*") if Path(p).is_file())),
+        (f"share/{NAME}/config/sros2", sorted(glob("config/sros2/*.xml"))),
     ],
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},  # without it `colcon test` runs nothing and succeeds
