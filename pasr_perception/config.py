@@ -51,7 +51,7 @@ class CoarseConfig:
     top_k: int = 10  # candidates kept over all meshes
     per_mesh: int = 2  # distinct poses of one mesh among them at most
     outline_weight: float = 0.12  # similarity that a box aspect wrong by a factor e costs
-    resident_mb: int = 2048  # meshes held ready on the device: about 17 MB each with 2000 poses
+    resident_mb: int = 2048  # meshes held ready on the device: with 2000 poses about 7 MB each, 17 on a GPU
 
     def __post_init__(self) -> None:
         known = ("shortlist", "exhaustive")

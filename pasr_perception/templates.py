@@ -88,7 +88,9 @@ class SparseCloud:
 
     @property
     def bytes(self) -> int:
-        return self.features.nbytes + self.templates.bytes + self.runs.cell.nbytes + self.runs.start.nbytes
+        """What it takes in memory; on the CPU templates are views of a mapped file, whose pages are the file's."""
+        own = self.features.nbytes + self.runs.cell.nbytes + self.runs.start.nbytes
+        return own if self.templates.pair.device.type == "cpu" else own + self.templates.bytes
 
 
 def pixel_runs(templates: Templates, points: int) -> PixelRuns:

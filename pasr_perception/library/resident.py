@@ -1,8 +1,8 @@
 """What of a library is held on the searching device: the meshes that were looked at last, within a bound.
 
-A mesh costs points * (D + 3) * 4 bytes for its cloud, 8 bytes for every (cell, point) pair of its templates and 12 for
-every covered cell: about 17 MB with 2000 poses, 320 channels and 4096 points. On the CPU templates are views of the library's
-file, which processes share.
+A mesh costs points * (D + 3) * 4 bytes for its cloud and 12 for each covered cell of its templates: about 7 MB with 2000 poses, 320
+channels and 4096 points. Templates take 8 bytes for every (cell, point) pair, another 10 MB: on the CPU they are views of the
+library's file, which processes share and which is read again when memory is short, so there they do not count.
 """
 
 from __future__ import annotations
