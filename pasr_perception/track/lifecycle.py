@@ -31,6 +31,8 @@ def verdict(track: Track, unseen_s: float, config: TrackConfig, confidence: Conf
     elif track.state is not TrackState.LOST:
         track.state = TrackState.COASTING
         track.reason = "the time budget did not reach it" if track.waited else "its last looks did not fit"
+    else:
+        track.reason = "detected again, but not yet recognised"
     return ""
 
 

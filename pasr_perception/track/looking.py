@@ -16,7 +16,7 @@ from pasr_perception.geometry.se3 import invert_T
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track import identity, motion
 from pasr_perception.track.state import Track, distance_to, nearest_equivalent, to_middle
-from pasr_perception.track.warm import Look, WarmStart
+from pasr_perception.track.warm import WarmStart
 from pasr_perception.types import Detection, Frame, TrackState
 
 LOOK_NOISE = np.array([0.008, 0.008, 0.03, 0.07, 0.07, 0.07])  # of a look: m at 1 m (x, y, along the ray), rad
@@ -48,9 +48,8 @@ class Looker:
                 starts[rival] = T_cam_ref @ T_ref_mid @ to_middle(self._entries[rival])
         try:
             looks = {look.mesh_id: look for look in self._warm(frame, detection, starts)}
-        except CropError as error:
-            track.reason = str(error)
-            return True
+        except CropError:  # the predicted box left the image though the detected one did not
+            looks = {}
         mine = looks.get(track.mesh_id)
         if mine is None:
             track.strikes += 1
@@ -59,7 +58,7 @@ class Looker:
         track.identity = identity.looked(track.identity, margins, self._confidence, self._config)
         for mesh, look in looks.items():
             if mesh != track.mesh_id:
-                track.others = {**track.others, mesh: self._relative(track, look, T_ref_cam)}
+                track.others = {**track.others, mesh: self._relative(track, mesh, look.T_cam_obj, T_ref_cam)}
         track.metric = "depth" if mine.by_depth else "box"
         fitted = self._measure(track, mine.T_cam_obj, DEPTH_NOISE if mine.by_depth else LOOK_NOISE, T_ref_cam)
         track.similarity = mine.similarity
@@ -76,9 +75,10 @@ class Looker:
         near = [m for m in track.identity.order if m != track.mesh_id and m in track.others]
         return [m for m in near if evidence[track.mesh_id] - evidence[m] < RIVAL_EVIDENCE][:RIVALS]
 
-    def _relative(self, track: Track, look: Look, T_ref_cam: np.ndarray) -> np.ndarray:
+    def _relative(self, track: Track, mesh_id: str, T_cam_obj: np.ndarray, T_ref_cam: np.ndarray) -> np.ndarray:
+        """T_mid_other of a mesh found at T_cam_obj, from where the track's own mesh is held to be."""
         assert track.motion is not None
-        T_ref_mid = T_ref_cam @ look.T_cam_obj @ invert_T(to_middle(self._entries[look.mesh_id]))
+        T_ref_mid = T_ref_cam @ T_cam_obj @ invert_T(to_middle(self._entries[mesh_id]))
         return invert_T(track.motion.T_ref_mid) @ T_ref_mid
 
     def search(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> None:
@@ -95,16 +95,12 @@ class Looker:
         similarity = {h.mesh_id: h.similarity for h in estimate.hypotheses}
         best = track.identity.best
         if best in poses:
-            T_ref_mid = T_ref_cam @ poses[best] @ invert_T(to_middle(self._entries[best]))
             if track.mesh_id != best or track.motion is None:
                 track.mesh_id, track.motion = best, None
-            self._measure(track, poses[best], SEARCH_NOISE, T_ref_cam, anew=track.state is not TrackState.TRACKED)
-            track.others = {
-                mesh: invert_T(T_ref_mid) @ T_ref_cam @ T @ invert_T(to_middle(self._entries[mesh]))
-                for mesh, T in poses.items()
-                if mesh != best
-            }
-            track.similarity, track.measured = similarity[best], True
+            anew = track.state is not TrackState.TRACKED
+            fitted = self._measure(track, poses[best], SEARCH_NOISE, T_ref_cam, anew)
+            track.others = {m: self._relative(track, m, T, T_ref_cam) for m, T in poses.items() if m != best}
+            track.similarity, track.measured = similarity[best], track.measured or fitted
         shares, unknown = track.identity.probabilities()
         sure = bool(shares) and shares[best] >= self._config.confirm
         settled = sure or unknown > self._config.confirm

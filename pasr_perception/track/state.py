@@ -18,7 +18,7 @@ from pasr_perception.types import Detection, Hypothesis, TrackedObject, TrackSta
 HYPOTHESES = 5  # told of each track
 
 
-@dataclass
+@dataclass(eq=False)
 class Track:
     """What changes from frame to frame. Poses are of meshes' middles, in the reference frame."""
 
@@ -45,7 +45,7 @@ class Track:
     looks: int = 0  # from predicted poses
     waited: int = 0  # frames in a row that the budget did not reach it
     searched_ns: int = -1  # last search
-    patience_s: float = 0.0  # until the next search of what no mesh explains
+    patience_s: float = 0.0  # until the next search of what no mesh explains, or whose mesh is doubtful
 
     def pose(self, entry: MeshEntry, T_ref_cam: np.ndarray) -> np.ndarray:
         """T_cam_obj [4, 4] of the mesh that the motion is of."""

@@ -114,7 +114,7 @@ class Tracker:
             notes.append(f"no frame for {gap:.1f} s: objects are searched again")
             for track in self._tracks:
                 if track.state is not TrackState.TENTATIVE:
-                    track.state, track.reason = TrackState.LOST, "no frames for a while"
+                    track.state, track.strikes = TrackState.LOST, STRIKES
         self._last_ns, self._fixed = stamp_ns, fixed
         return notes, ended
 
@@ -200,7 +200,10 @@ class Tracker:
         return track.identity.probabilities()[1] > self._confidence.accept
 
     def _search_is_due(self, track: Track, stamp_ns: int) -> bool:
-        return track.searched_ns < 0 or (stamp_ns - track.searched_ns) * 1e-9 >= track.patience_s
+        patience = track.patience_s
+        if track.state is not TrackState.TENTATIVE and not self._can_look(track):
+            patience = min(patience, self.config.search_again_s)
+        return track.searched_ns < 0 or (stamp_ns - track.searched_ns) * 1e-9 >= patience
 
     def _judge(self, stamp_ns: int) -> list[tuple[int, str]]:
         """Every track's state after this frame; returns those that are given up, with the reason."""
