@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from pasr_perception.data import messages
 from pasr_perception.data.assemble import MAX_PENDING, BagTopics, RawMessage
@@ -21,6 +22,7 @@ from pasr_perception.data.bagio import (
 )
 from pasr_perception.data.records import BagFrame, Truth
 from pasr_perception.data.ros_types import ros_types
+from pasr_perception.geometry.se3 import make_T
 from pasr_perception.types import Camera, Detection, Frame
 
 TOPICS = BagTopics()
@@ -217,6 +219,26 @@ def test_answers_and_diagnostics_are_read_from_a_recording(tmp_path):
     (found,) = read_statuses(tmp_path / "rec")
     assert (found.log_ns, found.name, found.level) == (60, "pasr_node: pipeline", 1)
     assert found.values == {"latency_ms/total": "12.5"}
+
+
+def test_the_cameras_place_comes_back_with_its_frame(tmp_path):
+    turn = Rotation.from_euler("xyz", [0.4, -1.1, 2.0]).as_matrix()
+    placed = [replace(bag_frame(i), T_fixed_cam=make_T(turn, np.array([0.1 * i, -2.0, 3.0]))) for i in range(3)]
+    write_frames(tmp_path / "bag", [*placed, bag_frame(3)])
+    found = list(read_frames(tmp_path / "bag"))
+    for given, item in zip(placed, found, strict=False):
+        np.testing.assert_allclose(item.T_fixed_cam, given.T_fixed_cam, atol=1e-9)
+    assert [item.T_fixed_cam is None for item in found] == [False, False, False, True]
+
+
+def test_other_transforms_are_left_out(tmp_path):
+    with BagWriter(tmp_path / "bag") as writer:
+        message = messages.camera_transform_message(np.eye(4), 10**18, "cam")
+        message.transforms[0].header.frame_id = "base_link"
+        writer.write(TOPICS.tf, message, 10**18)
+        writer.write_frame(bag_frame(0), TOPICS)
+    (item,) = read_frames(tmp_path / "bag")
+    assert item.T_fixed_cam is None
 
 
 def test_topics_lists_types(bag):

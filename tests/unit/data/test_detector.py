@@ -62,3 +62,47 @@ def test_boxes_without_truth_are_kept_and_the_seed_decides():
     assert not np.array_equal(runs[0].detections[1].box, extra.box)
     np.testing.assert_array_equal(runs[0].detections[0].box, runs[1].detections[0].box)
     assert not np.array_equal(runs[0].detections[0].box, runs[2].detections[0].box)
+
+
+CROWD = [truth(str(i), (10 + 20 * i, 10, 60 + 20 * i, 60)) for i in range(20)]
+
+
+def many(spec: DetectorSpec, seed: int = 0) -> list[Detection]:
+    rng = np.random.default_rng(seed)
+    return [d for _ in range(50) for d in detect(CROWD, spec, CAMERA, rng)]
+
+
+def test_a_share_of_visible_objects_is_missed():
+    assert 0.66 < len(many(DetectorSpec(missed=0.3))) / 1000 < 0.74
+    assert not many(DetectorSpec(missed=1.0))
+
+
+def test_invented_boxes_lie_in_the_image_and_are_named_after_no_object():
+    found = many(DetectorSpec(jitter=0, invented=0.25))
+    false = [d for d in found if d.id.startswith("false_")]
+    assert len(found) - len(false) == 1000
+    assert 0.2 < len(false) / 1000 < 0.3
+    boxes = np.stack([d.box for d in false])
+    assert (boxes >= 0).all()
+    assert (boxes[:, 2:] <= [CAMERA.width, CAMERA.height]).all()
+    np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], 50)
+    assert len(np.unique(boxes[:, 0].round())) > 100  # anywhere
+
+
+def test_an_anonymous_detector_names_nothing():
+    found = many(DetectorSpec(invented=0.5, named=False))
+    assert {d.id for d in found} == {""}
+    assert len(found) > 1200
+
+
+def test_faults_follow_from_the_seed():
+    spec = DetectorSpec(missed=0.3, invented=0.3)
+    one, same, other = many(spec, 1), many(spec, 1), many(spec, 2)
+    assert [d.id for d in one] == [d.id for d in same] != [d.id for d in other]
+    np.testing.assert_array_equal([d.box for d in one], [d.box for d in same])
+
+
+@pytest.mark.parametrize("name", ["missed", "invented"])
+def test_impossible_shares_of_faults_are_named(name):
+    with pytest.raises(ValueError, match=f"{name}: expected a share in 0..1, got 1.5"):
+        DetectorSpec(**{name: 1.5})
