@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from pasr_perception.data.records import Truth
+from pasr_perception.data.records import BagFrame, PublishedFrame, Truth
 from pasr_perception.evaluation.truth import MeshFacts
 from pasr_perception.geometry.se3 import rotation_angle
 from pasr_perception.geometry.symmetry import closest_symmetric_rotation_error
@@ -114,6 +114,22 @@ def evaluate(moments: Iterable[Moment], facts: Mapping[str, MeshFacts]) -> tuple
         counts["answers"] += len(moment.answers)
         counts["invented"] += len(moment.answers) - len(matched)
     return _numbers(counts, pairs, courses, names, facts), dict(courses)
+
+
+def recorded(frame: BagFrame, answer: PublishedFrame, accept: float) -> Moment:
+    """A recorded answer with the truth of its image; answers whose best score is at least `accept` are the confirmed ones."""
+    best = [(o, o.hypotheses[0]) for o in answer.objects if o.hypotheses and o.hypotheses[0].score >= accept]
+    said = tuple(Answer(o.id, h.mesh_id, h.T_cam_obj, o.center) for o, h in best)
+    return Moment(frame.frame.stamp_ns, frame.truths, said)
+
+
+def can_be_followed(frame: BagFrame, answer: PublishedFrame) -> bool:
+    """Whether ids can mean the same object from frame to frame, and how large true objects look is known.
+
+    A detection without an id is called by its place in the array, which says nothing of the frame before.
+    """
+    places = {str(i) for i, d in enumerate(frame.detections) if not d.id}
+    return not any(o.id in places for o in answer.objects) and all(t.size.any() for t in frame.truths)
 
 
 def match(moment: Moment, last: Mapping[str, str]) -> dict[str, Answer]:

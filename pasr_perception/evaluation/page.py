@@ -13,7 +13,7 @@ import trimesh
 from jinja2 import Environment, StrictUndefined
 
 from pasr_perception.evaluation.overlay import Colour, Style, draw_box, draw_label, draw_pose, line_width
-from pasr_perception.evaluation.results import Report, columns
+from pasr_perception.evaluation.results import Report, columns, over_time_rows
 from pasr_perception.evaluation.truth import Case
 from pasr_perception.types import Frame
 
@@ -80,6 +80,7 @@ def render_page(report: Report, pictures: Sequence[Picture], title: str) -> str:
         columns=cells,
         labels=list(dict.fromkeys(label for column in cells.values() for label in column)),
         confusion=_confusion_rows(report),
+        over_time=over_time_rows(report.over_time),
         longest=longest or 1.0,
         colours={name: f"rgb{colour}" for name, colour in (("truth", TRUTH), ("right", RIGHT), ("wrong", WRONG))},
     )

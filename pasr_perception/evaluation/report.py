@@ -23,6 +23,7 @@ from pasr_perception.data.bagio import BagReader, read_frames, read_published, r
 from pasr_perception.data.records import BagFrame, PublishedFrame, PublishedStatus
 from pasr_perception.evaluation.baselines import PooledBaseline, RandomPoses, chance_scores
 from pasr_perception.evaluation.metrics import percentile_summary
+from pasr_perception.evaluation.over_time import Moment, can_be_followed, evaluate, recorded
 from pasr_perception.evaluation.page import Picture, picture, render_page
 from pasr_perception.evaluation.results import Latency, MethodReport, OutOfLibrary, Report
 from pasr_perception.evaluation.scores import (
@@ -184,6 +185,8 @@ class _Evaluation:
         self._scores: dict[bool, list[float]] = {True: [], False: []}  # by "in the library"
         self._confusion: dict[str, Counter[str]] = defaultdict(Counter)
         self._out_of_library = 0
+        self._moments: list[Moment] = []
+        self._followed = True
         self.frames = self.answered = 0
         self.pictures: list[Picture] = []
 
@@ -193,6 +196,8 @@ class _Evaluation:
         if after is None:
             return
         self.answered += 1
+        self._moments.append(recorded(frame, after, self._pipeline.config.confidence.accept))
+        self._followed = self._followed and can_be_followed(frame, after)
         cases = cases_of_frame(frame, after, before)
         if frame.frame.stamp_ns in self._shown:
             self.pictures.append(self._picture(frame, cases))
@@ -262,6 +267,7 @@ class _Evaluation:
             out_of_library=outside,
             confusion=self._confusion,
             about=about,
+            over_time=evaluate(self._moments, self._facts)[0] if self._moments and self._followed else None,
         )
 
     def _chance(self) -> MethodReport:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from pasr_perception.evaluation.metrics import Summary
+from pasr_perception.evaluation.over_time import OverTime
 from pasr_perception.evaluation.scores import PoseScores, Scores
 
 DIGITS = 6
@@ -54,6 +55,7 @@ class Report:
     out_of_library: OutOfLibrary
     confusion: Mapping[str, Mapping[str, int]]  # true mesh -> answered mesh ("" = none) -> how often
     about: Mapping[str, str | int]  # bags, library, encoder, version
+    over_time: OverTime | None = None  # of the recorded answers; None: their ids do not last from frame to frame
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the layout of report.json: the method's own numbers at the top."""
@@ -67,6 +69,7 @@ class Report:
             "out_of_library": dataclasses.asdict(self.out_of_library),
             "confusion": {true: dict(answers) for true, answers in self.confusion.items()},
             "about": dict(self.about),
+            "over_time": None if self.over_time is None else dataclasses.asdict(self.over_time),
         }
         return _rounded(plain)
 
@@ -128,6 +131,17 @@ def given_rows(given: PoseScores | None) -> dict[str, str]:
         "true mesh given: ADD-S < 10 %": share(given.adds_10d.after),
         "true mesh given: rotation ADD-S < 5 %, before": share(given.adds_rotation_05d.before),
         "true mesh given: rotation ADD-S < 5 %, after": share(given.adds_rotation_05d.after),
+    }
+
+
+def over_time_rows(numbers: OverTime | None) -> dict[str, str]:
+    """Label -> text of the numbers over time."""
+    if numbers is None:
+        return {}
+    values = dataclasses.asdict(numbers)
+    return {
+        label.replace("_", " "): str(value) if isinstance(value, int) else share(value)
+        for label, value in values.items()
     }
 
 

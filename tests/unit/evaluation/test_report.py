@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -100,6 +102,7 @@ def test_latency_and_confusion(numbers: dict[str, Any]) -> None:
 def test_baselines_have_the_same_keys(numbers: dict[str, Any]) -> None:
     chance, pooled = numbers["baselines"]["chance"], numbers["baselines"]["pooled"]
     own = {"frames", "answered", "mesh_top1_before", "latency_ms", "baselines", "out_of_library", "confusion", "about"}
+    own |= {"over_time"}
     assert chance.keys() == pooled.keys() == numbers.keys() - own
     assert chance["mesh_top1"] == 0.25
     assert chance["mesh_top5"] == 1.0
@@ -123,6 +126,38 @@ def test_page_stands_alone_and_escapes_text(result: tuple[Any, Path]) -> None:
     assert "http" not in page
     assert "taken for" in page
     assert not list(result[1].glob("*.partial"))
+
+
+def test_sizes_are_needed_to_tell_whom_an_answer_belongs_to(result: tuple[Any, Path]) -> None:
+    assert result[0].over_time is None
+    assert "Over time" not in (result[1] / "index.html").read_text()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_answers_with_lasting_ids_are_judged_over_time(
+    pipeline: Pipeline, scene: SimpleNamespace, tmp_path: Path, named: bool
+) -> None:
+    box, off = scene.pose(0.0, 0), scene.turned(scene.pose(0.0, 0), 3)
+    truth = Truth("1", "box", box, size=np.array([0.05, 0.08, 0.12]))
+    played = [scene.bag_frame(stamp, (truth,)) for stamp in (T1, T2, T3)]
+    if not named:
+        played = [replace(f, detections=tuple(replace(d, id="") for d in f.detections)) for f in played]
+    write_frames(tmp_path / "in", played)
+    name = "1" if named else "0"
+    answers = {T1: [(name, [("box", 0.9, box)])], T2: [(name, [("box", 0.8, off)])], T3: [(name, [("box", 0.3, box)])]}
+    scene.write_recording(tmp_path / "out", answers, {})
+    options = EvaluationOptions(baselines=False, pictures=0)
+    report = evaluate_recording(pipeline, tmp_path / "in", tmp_path / "out", tmp_path / "report", options)
+    plain = json.loads((tmp_path / "report" / "report.json").read_text())["over_time"]
+    if not named:
+        assert report.over_time is plain is None
+        return
+    assert (plain["frames"], plain["identity_switches"], plain["mesh_correct_share"]) == (3, 0, 1.0)
+    assert plain["mota"] == pytest.approx(2 / 3)  # a score of 0.3 confirms nothing
+    assert plain["jitter_deg"] == pytest.approx(3.0, abs=1e-3)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Over time" in page
+    assert "<td>identity switches</td><td>0</td>" in page
 
 
 def test_table_has_a_column_per_method_and_part(result: tuple[Any, Path]) -> None:
