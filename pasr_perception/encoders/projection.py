@@ -4,7 +4,7 @@ Whitened part: per tap centring and PCA whitening. Raw taps share a large mean a
 alike; whitening lets every direction speak, print and texture among them.
 Stable part: Fisher's linear discriminant over surface points, i.e. directions in which different points differ while one point
 stays the same under another view, background, light and camera.
-Statistics are fitted on meshes that no evaluation uses (`pasr encoder fit`), shipped, and part of the encoder's fingerprint.
+Statistics are fitted on meshes other than the demo's (`pasr encoder fit`), shipped, and part of the encoder's fingerprint.
 """
 
 from __future__ import annotations
