@@ -125,31 +125,18 @@ def _real(reports: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*lines, _commands(reports)])
 
 
-def _protocol(reports: Sequence[Mapping[str, Any]]) -> str:
+def _papers(reports: Sequence[Mapping[str, Any]]) -> str:
     head = ["data set, method", "objects", *(title for _, title in SYNTHETIC_COLUMNS), "MHD", "IoU 128³"]
     rows = [
         [
             *synthetic_row(f"{report['data']}, {report['method']}: {part}", scores),
-            number(scores.get("modified_hausdorff")),
-            number(scores.get("iou_128")),
+            number(scores["modified_hausdorff"]),
+            number(scores["iou_128"]),
         ]
         for report in reports
         for part, scores in report["parts"].items()
     ]
     return "\n".join(["## The papers' data sets\n", _about(reports), markdown(head, rows), _commands(reports)])
-
-
-def _ablation(reports: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["## Ablations\n", _about(reports)]
-    head = ["configuration", "objects", *(title for _, title in SYNTHETIC_COLUMNS)]
-    for report in reports:
-        rows = [
-            synthetic_row(f"{name}, {level}", scores)
-            for name, levels in report["configurations"].items()
-            for level, scores in levels.items()
-        ]
-        lines.append(markdown(head, rows))
-    return "\n".join([*lines, _commands(reports)])
 
 
 def _about(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -170,6 +157,5 @@ RENDERERS: dict[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
     "hope_dev": _real,
     "visible": partial(_synthetic, title="Synthetic benchmark, boxes around what is seen"),
     "transfer": partial(_synthetic, title="Transfer to a library of another source"),
-    "papers": _protocol,
-    "ablation": _ablation,
+    "papers": _papers,
 }
