@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from pasr_perception.cli.terminal import errors_in_words, progress_bar
 
@@ -155,6 +156,30 @@ def tables_command(docs: Annotated[Path, typer.Argument(help="Folder with result
         from pasr_perception.evaluation.tables import write_tables
 
         typer.echo(f"tables: {write_tables(docs)}")
+
+
+@evaluate_app.command("calibrate")
+def calibrate_command(
+    bag: Annotated[Path, typer.Argument(help="A bag with truth, some of whose objects the library does not hold.")],
+    library: Library,
+    config: Config = None,
+) -> None:
+    """Fit the settings `confidence.slope` and `confidence.intercept` to searches of a bag's objects, and judge them."""
+    with errors_in_words():
+        from pasr_perception.config import load_config
+        from pasr_perception.data.bagio import read_frames
+        from pasr_perception.evaluation.calibration import calibrate, collect
+        from pasr_perception.pipeline import Pipeline
+
+        pipeline = Pipeline.open(library, load_config(config) if config else None)
+        found = calibrate(collect(pipeline, read_frames(bag)), pipeline.config.confidence)
+    table = Table("accept", "strangers taken for a mesh", "known ones turned down or wrong")
+    for threshold, accepts, rejects in found.thresholds:
+        table.add_row(f"{threshold:.2f}", f"{accepts:.3f}", f"{rejects:.3f}")
+    console = Console()
+    console.print(table)
+    console.print(f"{found.examples} searches, expected calibration error {found.ece:.3f}; settings:")
+    console.print(f"confidence: {{slope: {found.config.slope}, intercept: {found.config.intercept}}}", soft_wrap=True)
 
 
 def evaluate_command(

@@ -19,6 +19,7 @@ from pasr_perception.pipeline import Pipeline
 
 BINS = 10
 MIN_VISIBLE = 0.4  # objects more hidden than this are no examples
+MIN_EXAMPLES = 10
 RIDGE = 1e-3  # keeps the slope finite where examples separate
 
 
@@ -33,7 +34,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted, and how good it is on examples that it was not fitted on."""
+    """What was fitted, and how good it is on examples; those that it was fitted on, unless said otherwise."""
 
     config: ConfidenceConfig
     examples: int
@@ -59,8 +60,8 @@ def collect(pipeline: Pipeline, frames: Iterable[BagFrame]) -> list[Example]:
 
 def fit(examples: Sequence[Example], start: ConfidenceConfig) -> ConfidenceConfig:
     """The slope and intercept under which the examples are likeliest. Raises ValueError for fewer than ten examples."""
-    if len(examples) < 10:
-        raise ValueError(f"examples: expected at least 10 searched objects, got {len(examples)}")
+    if len(examples) < MIN_EXAMPLES:
+        raise ValueError(f"examples: expected at least {MIN_EXAMPLES} searched objects, got {len(examples)}")
 
     def cost(x: np.ndarray) -> float:
         config = replace(start, slope=float(np.exp(x[0])), intercept=float(x[1]))
@@ -93,7 +94,9 @@ def judge(examples: Sequence[Example], config: ConfidenceConfig) -> Calibration:
 
 
 def calibrate(examples: Sequence[Example], start: ConfidenceConfig) -> Calibration:
-    """Fit on all examples; judged by fits on either half and the other half's examples."""
+    """Fit on all examples; only the ECE is that of fits on every other example, judged on the rest."""
+    if len(examples) < 2 * MIN_EXAMPLES:
+        raise ValueError(f"examples: expected at least {2 * MIN_EXAMPLES} searched objects, got {len(examples)}")
     halves = (examples[::2], examples[1::2])
     judged = [judge(test, fit(train, start)) for train, test in (halves, halves[::-1])]
     whole = judge(examples, fit(examples, start))

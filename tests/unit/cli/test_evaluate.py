@@ -1,13 +1,19 @@
-"""What `pasr bag evaluate` says of input it cannot use."""
+"""What `pasr bag evaluate` says of input it cannot use, and what `pasr evaluate calibrate` prints."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
-from pasr_perception.cli.evaluate import evaluate_command
+from pasr_perception.cli.evaluate import evaluate_app, evaluate_command
+from pasr_perception.config import PasrConfig, load_config
+from pasr_perception.evaluation import calibration
+from pasr_perception.evaluation.calibration import Example
+from pasr_perception.pipeline import Pipeline
 
 app = typer.Typer()
 app.command()(evaluate_command)
@@ -32,3 +38,25 @@ def test_library_and_output_must_be_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [str(tmp_path), str(tmp_path)])
     assert result.exit_code == 2
     assert "--library" in result.stderr
+
+
+def calibrated(monkeypatch: pytest.MonkeyPatch, examples: list[Example]) -> str:
+    """What the command prints where a bag gives these examples."""
+    monkeypatch.setattr(Pipeline, "open", lambda *_: SimpleNamespace(config=PasrConfig()))
+    monkeypatch.setattr(calibration, "collect", lambda *_: examples)
+    result = CliRunner().invoke(evaluate_app, ["calibrate", "bag", "-l", "lib"])
+    assert result.exit_code == (1 if len(examples) < 20 else 0)
+    return result.output
+
+
+def test_calibrate_prints_settings_that_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    right, strange = Example((8.0, 1.0), 0, True), Example((2.0, 1.0), None, False)
+    output = calibrated(monkeypatch, [right, strange] * 15)
+    assert "30 searches" in output
+    (tmp_path / "settings.yaml").write_text(output.splitlines()[-1])
+    confidence = load_config(tmp_path / "settings.yaml").confidence
+    assert confidence.slope * 8 + confidence.intercept > 0 > confidence.slope * 2 + confidence.intercept
+
+
+def test_calibrate_says_that_it_needs_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "at least 20 searched objects, got 3" in calibrated(monkeypatch, [Example((8.0,), 0, True)] * 3)

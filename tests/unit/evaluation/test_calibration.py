@@ -47,6 +47,11 @@ def test_too_few_examples_are_refused():
         fit([Example((5.0,), 0, True)] * 9, START)
 
 
+def test_too_few_examples_for_two_halves_are_refused():
+    with pytest.raises(ValueError, match="expected at least 20 searched objects, got 19"):
+        calibrate([Example((5.0,), 0, True)] * 19, START)
+
+
 def test_counts_of_hand_made_cases():
     even, sure = (0.0,), (4.0,)  # probability 0.5, and 0.982
     examples = [
