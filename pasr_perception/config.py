@@ -167,7 +167,6 @@ class DepthConfig:
 class TrackConfig:
     """Tracking over frames: association, prediction, warm start, identity over time, time budget."""
 
-    enabled: bool = True  # false: every frame is searched by itself
     budget_s: float = 0.5  # time that one frame may take; what does not fit waits, most needed first [s]
     search_share: float = 0.5  # of the budget that searches may take while tracked objects wait
     iterations: int = 2  # of refinement from a predicted pose, one rendering each

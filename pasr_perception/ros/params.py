@@ -18,9 +18,11 @@ from typing import Any
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
-from pasr_perception.config import ConfigError, LibraryConfig, PasrConfig, from_mapping
+from pasr_perception.config import ConfigError, LibraryConfig, PasrConfig, TrackConfig, from_mapping
 
 BUILT_IN = ("use_sim_time", "start_type_description_service", "qos_overrides")  # every ROS node has these
+# how a library is built, which the node reads from the library itself; how objects are tracked, which it does not do
+NOT_THE_NODES = (LibraryConfig, TrackConfig)
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ def _flatten(config: Any, prefix: str) -> Iterator[Declared]:
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         name = f"{prefix}{f.name}"
-        if isinstance(value, LibraryConfig):
-            continue  # settles how a library is built; the node reads what the library says of itself
+        if isinstance(value, NOT_THE_NODES):
+            continue
         if dataclasses.is_dataclass(value):
             yield from _flatten(value, f"{name}.")
         else:
