@@ -86,9 +86,7 @@ class BankMesh:
 
     rows: BankRows  # so that any number of them from the front cover its poses evenly
     pose: torch.Tensor  # [P] int32, which template each row is
-    attraction: (
-        torch.Tensor
-    )  # [L] float32, mean best approximate score of crops that show something else, on each level
+    attraction: torch.Tensor  # [L] float32, mean best approximate score of strangers, level by level
     spread: torch.Tensor  # [L] float32, its standard deviation
 
 
@@ -146,7 +144,7 @@ class Bank:
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory: `bank_bytes` of its sizes."""
+        """What it takes in memory; `budget.py` has the formula."""
         return sum(t.nbytes for t in self.to_tensors().values())
 
 

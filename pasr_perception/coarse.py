@@ -18,7 +18,7 @@ from pasr_perception.config import CoarseConfig
 from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
-from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates
+from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates, turned_aspect
 from pasr_perception.types import Candidates, Crop, Rivals
 
 WHOLE_MESH_FROM = 64  # poses of one turn from which scoring all of the mesh's poses costs less than scoring these
@@ -131,7 +131,7 @@ def _scored(
     turn, pose = torch.from_numpy(poses.turn).to(maps.device), torch.from_numpy(poses.pose).to(maps.device)
     similarity = exact_scores(maps, cells, cloud, poses)
     outline = log_aspect(cloud.templates.outline[pose])
-    mismatch = (torch.where(turn % 2 == 1, -aspect, aspect) - outline).abs()
+    mismatch = (turned_aspect(aspect, turn) - outline).abs()
     value = similarity - config.outline_weight * mismatch
     return Scored(poses, cloud.templates.rotation[pose], similarity, value)
 

@@ -152,8 +152,8 @@ class Pipeline:
 
     def outer_points(self, mesh: int) -> np.ndarray:
         """Points [K, 3] that may form a mesh's outline: metres, object frame."""
-        entry, resident = self.library.entries[mesh], self._space.mesh(mesh)
-        return resident.surface[resident.outer.cpu().numpy()] * entry.scale + np.asarray(entry.center)
+        entry = self.library.entries[mesh]
+        return self._space.mesh(mesh).outline_points * entry.scale + np.asarray(entry.center)
 
     def margin(self, value: float, mesh: int) -> float:
         """By how many spreads a value stands out from what strangers reach with a mesh."""
@@ -267,9 +267,6 @@ class Pipeline:
         """T_cam_obj [4, 4] metres of a mesh found at rotation [3, 3] and displacement [3] in a crop. Raises LiftError."""
         entry = self.library.entries[mesh]
         R_crop_obj = rotation.cpu().double().numpy()
-        resident = self._space.mesh(mesh)
-        by_box = lift_translation(
-            resident.surface[resident.outer.cpu().numpy()] * entry.scale, R_crop_obj, crop, camera
-        )
+        by_box = lift_translation(self._space.mesh(mesh).outline_points * entry.scale, R_crop_obj, crop, camera)
         translation = displaced(by_box, displacement.cpu().numpy(), crop)
         return pose_in_camera(R_crop_obj, translation, crop, np.asarray(entry.center))

@@ -18,7 +18,7 @@ from pasr_perception.bank import LOOKS, Bank, BankRows, CompressedCrops, Look
 from pasr_perception.coarse import MeshPoses
 from pasr_perception.config import CoarseConfig
 from pasr_perception.rank import MIN_SPREAD
-from pasr_perception.templates import log_aspect
+from pasr_perception.templates import log_aspect, turned_aspect
 
 TEMPLATES_PER_BLOCK = 2**17  # bounds memory: a block of scores is this times the crops' turns, 4 bytes each
 
@@ -73,6 +73,7 @@ class Shortlister:
         self._start = (bank.count.cumsum(0) - bank.count).tolist()
         self._offset = bank.attraction + margin.to(bank.attraction)[:, None]  # [M, L]
         self._spread = bank.spread.clamp(min=MIN_SPREAD)
+        self._first_runs = runs([min(LOOKS[0].templates, n) for n in self._count], self._turns)
 
     def __call__(self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None]) -> list[list[MeshPoses]]:
         """For every crop the meshes and poses worth an exact look; maps [B, T, D, g, g], box_size [B, 2]."""
@@ -85,12 +86,12 @@ class Shortlister:
     def _survivors(self, query: Query, crops: Sequence[int]) -> list[list[int]]:
         """The meshes that the levels before the last leave of each of some crops."""
         meshes, config = len(self._count), self._config
-        left = [list(range(meshes)) for _ in crops]
         if crops and meshes > config.first_meshes:
-            count = [min(LOOKS[0].templates, n) for n in self._count]
-            best = self._best(Query(query.crops.crops(crops), query.aspect[list(crops)]), self._bank.first, count)
+            best = self._first_best(Query(query.crops.crops(crops), query.aspect[list(crops)]))
             stand_out = self._margin(best, 0, slice(None)).topk(config.first_meshes, dim=1).indices
             left = stand_out.sort(dim=1).values.tolist()  # neighbours in the file are read together
+        else:
+            left = [list(range(meshes)) for _ in crops]
         for i, (b, kept) in enumerate(zip(crops, left, strict=True)):
             if len(kept) > config.second_meshes:
                 best = self._values(query.one(b), kept, LOOKS[1]).amax(1)
@@ -102,11 +103,11 @@ class Shortlister:
         """How many spreads of a level values [..., S] of meshes [S] lie above what strangers reach."""
         return (value - self._offset[meshes, level]) / self._spread[meshes, level]
 
-    def _best(self, query: Query, rows: BankRows, count: Sequence[int]) -> torch.Tensor:
-        """Best value [B, M] of every mesh over rows of which it has `count` [M]."""
+    def _first_best(self, query: Query) -> torch.Tensor:
+        """Best value [B, M] of every mesh on the first level."""
         parts = []
-        for run in runs(count, self._turns):
-            values = self._compared(query, rows[run.rows], run.turns)  # [B, T, n]
+        for run in self._first_runs:
+            values = self._compared(query, self._bank.first[run.rows], run.turns)  # [B, T, n]
             parts.append(values.unflatten(2, (-1, run.poses)).amax((1, 3)))
         return torch.cat(parts, 1)
 
@@ -129,8 +130,7 @@ class Shortlister:
         """Approximate similarity less the outline's mismatch [B, T, n] of crops in some turns with rows."""
         values = query.crops.turned(turns).similarity(rows.code, rows.step)
         if self._config.outline_weight:
-            sign = torch.tensor([-1.0 if turn % 2 else 1.0 for turn in turns], device=values.device)
-            turned = query.aspect[:, None] * sign  # [B, T]
+            turned = turned_aspect(query.aspect[:, None], torch.tensor(turns, device=values.device))  # [B, T]
             values -= (turned[..., None] - rows.aspect).abs_().mul_(self._config.outline_weight)
         return values
 

@@ -205,6 +205,11 @@ def log_aspect(size: torch.Tensor) -> torch.Tensor:
     return log[:, 0] - log[:, 1]
 
 
+def turned_aspect(aspect: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """Log aspects of boxes in crops turned by quarters; aspect and turn of shapes that go together."""
+    return torch.where(turn % 2 == 1, -aspect, aspect)
+
+
 def outline_mismatch(outline: torch.Tensor, box_size: torch.Tensor) -> torch.Tensor:
     """How much each pose's outline [P, 2] differs in aspect from each crop's box [B, 2]: |log ratio| of aspects [B, P]."""
     return (log_aspect(box_size)[:, None] - log_aspect(outline)).abs()

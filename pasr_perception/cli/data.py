@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pasr_perception.cli.terminal import complain, errors_in_words, progress_bar
+from pasr_perception.cli.terminal import complain, errors_in_words, progress_bar, tell_verified
 
 if TYPE_CHECKING:
     from pasr_perception.data.synthetic.generate import Made, PhotoPlan
@@ -125,11 +125,7 @@ def verify(photos: Annotated[Path, typer.Argument(help="Folder of the photos.", 
 
         opened = PhotoSet.open(photos)
         problems = opened.verify()
-    for problem in problems:
-        complain(problem, "red")
-    if problems:
-        raise typer.Exit(1)
-    typer.echo(f"{photos}: {len(opened.records)} photos, all as they were written")
+    tell_verified(problems, f"{photos}: {len(opened.records)} photos")
 
 
 def _generate(out: Path, sources: list[MeshSource], plan: PhotoPlan, workers: int) -> Made:

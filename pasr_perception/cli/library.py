@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pasr_perception.cli.mesh_options import MeshOptions, with_mesh_options
-from pasr_perception.cli.terminal import complain, errors_in_words, progress_bar
+from pasr_perception.cli.terminal import complain, errors_in_words, progress_bar, tell_verified
 
 if TYPE_CHECKING:
     from pasr_perception.library.build import BuildReport
@@ -122,11 +122,7 @@ def verify(library: Library) -> None:
 
         opened = MeshLibrary.open(library)
         problems = opened.verify()
-    for problem in problems:
-        complain(problem, "red")
-    if problems:
-        raise typer.Exit(1)
-    typer.echo(f"{opened.path}: {len(opened)} meshes, all as they were written")
+    tell_verified(problems, f"{opened.path}: {len(opened)} meshes")
 
 
 @library_app.command("fetch-demo")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -19,6 +19,15 @@ SPEED_WINDOW_S = 1800.0  # what the time left is judged by; a mesh can take a mi
 def complain(line: str, colour: str = "yellow") -> None:
     """Say something on stderr."""
     typer.secho(line, err=True, fg=colour)
+
+
+def tell_verified(problems: Sequence[str], what: str) -> None:
+    """Say that all of something is as it was written, or what is not, with exit status 1."""
+    for problem in problems:
+        complain(problem, "red")
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{what}, all as they were written")
 
 
 def fail(message: object, cause: Exception | None = None) -> NoReturn:

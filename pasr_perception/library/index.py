@@ -36,10 +36,15 @@ class Index:
 
 def read_bank(library: MeshLibrary) -> Bank | None:
     """The bank of a library as it is; None where it has none, or one that this version does not read."""
+    tensors = _readable(library)
+    return None if tensors is None else Bank.from_tensors(tensors)
+
+
+def _readable(library: MeshLibrary) -> dict[str, torch.Tensor] | None:
     tensors = library.artefact(ARTEFACT)
     if tensors is None or int(tensors.get("layout", torch.tensor(1))) != LAYOUT:
         return None
-    return Bank.from_tensors(tensors)
+    return tensors
 
 
 def bank_tensors(bank: Bank, fitted_meshes: int) -> dict[str, torch.Tensor]:
@@ -49,11 +54,10 @@ def bank_tensors(bank: Bank, fitted_meshes: int) -> dict[str, torch.Tensor]:
 
 def read_index(library: MeshLibrary) -> Index | None:
     """The index of a library as it is, None without; its tensors are views of the file."""
-    bank = read_bank(library)
-    if bank is None:
+    tensors = _readable(library)
+    if tensors is None:
         return None
-    tensors = library.artefact(ARTEFACT)
-    assert tensors is not None
+    bank = Bank.from_tensors(tensors)
     meshes = {e.id: mesh for e, mesh in zip(library.entries, bank.meshes(), strict=True)}
     return Index(bank.basis, int(tensors["fitted_meshes"]), meshes)
 

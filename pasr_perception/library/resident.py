@@ -50,6 +50,11 @@ class ResidentMesh:
         """The points [N, 3] as lifting reads them, float64."""
         return self.points.cpu().double().numpy()
 
+    @cached_property
+    def outline_points(self) -> np.ndarray:
+        """Those of the surface [K, 3] that may form its outline."""
+        return self.surface[self.outer.cpu().numpy()]
+
     @property
     def bytes(self) -> int:
         return self.points.nbytes + self.sparse.bytes

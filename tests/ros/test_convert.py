@@ -11,31 +11,15 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("vision_msgs.msg")
 
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
-from std_msgs.msg import Header
+from messages import header, image
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from pasr_perception.ros.checks import BadMessage
 from pasr_perception.ros.convert import camera_from_msg, detections_from_msg, frame_from_msgs
 
 pytestmark = pytest.mark.ros
-RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 255, 0], [7, 7, 7]], [[1, 2, 3], [255, 255, 255]]], np.uint8)
 K = [500.0, 0.0, 319.5, 0.0, 510.0, 239.5, 0.0, 0.0, 1.0]
-
-
-def header(frame_id: str = "camera", sec: int = 5, nanosec: int = 20) -> Header:
-    message = Header(frame_id=frame_id)
-    message.stamp.sec, message.stamp.nanosec = sec, nanosec
-    return message
-
-
-def image(pixels: np.ndarray = RGB, encoding: str = "rgb8", padding: int = 0, **changes: Any) -> Image:
-    """A message of `pixels` [H, W, C] whose rows end in `padding` bytes of rubbish."""
-    height, width = pixels.shape[:2]
-    rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(height, -1)
-    data = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
-    values = {"height": height, "width": width, "step": data.shape[1], "data": data.tobytes()}
-    return Image(**{"header": header(), "encoding": encoding, **values, **changes})
 
 
 def camera_info(**changes: Any) -> CameraInfo:

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
+from messages import RGB, header, image
+from sensor_msgs.msg import CompressedImage
 
 from pasr_perception.ros.checks import BadMessage
 from pasr_perception.ros.images import depth_from_msg, image_from_compressed, image_from_msg
 
 pytestmark = pytest.mark.ros
-RGB = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 255, 0], [7, 7, 7]], [[1, 2, 3], [255, 255, 255]]], np.uint8)
-
-
-def header() -> Header:
-    return Header(frame_id="camera")
-
-
-def image(pixels: np.ndarray = RGB, encoding: str = "rgb8", padding: int = 0, **changes: Any) -> Image:
-    """A message of `pixels` [H, W, C] whose rows end in `padding` bytes of rubbish."""
-    height, width = pixels.shape[:2]
-    rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(height, -1)
-    data = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
-    values = {"height": height, "width": width, "step": data.shape[1], "data": data.tobytes()}
-    return Image(**{"header": header(), "encoding": encoding, **values, **changes})
 
 
 def as_encoding(encoding: str) -> np.ndarray:
