@@ -130,8 +130,12 @@ def detection_from_msg(message: Detection2D, name: str) -> Detection:
     c, s = abs(math.cos(theta)), abs(math.sin(theta))
     half = 0.5 * np.array([width * c + height * s, width * s + height * c])
     center = np.array([x, y])
+    corners = np.concatenate([center - half, center + half])
+    require(
+        bool((corners[2:] > corners[:2]).all()), "detection.bbox", "a size that floating point can tell from 0", got
+    )
     best = max((r.hypothesis for r in message.results), key=lambda h: h.score, default=None)
     score = 1.0 if best is None else float(best.score)
     require(math.isfinite(score), "detection.score", "a finite number", f"{score} (detection {name!r})")
     class_id = "" if best is None else best.class_id
-    return Detection(box=np.concatenate([center - half, center + half]), score=score, class_id=class_id, id=name)
+    return Detection(box=corners, score=score, class_id=class_id, id=name)
