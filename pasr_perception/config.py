@@ -86,9 +86,11 @@ class RefineConfig:
     method: str = "newton"  # newton | adamw
     top_k: int = 5  # candidates that are refined; the others keep their coarse pose and score
     unknowns: int = 3  # 3: rotation, 5: and shift in the crop, 6: and scale; newton only
-    iterations: int = 3  # of newton, one rendering each; 0 turns refinement off
+    iterations: int = 1  # of newton, one rendering each; 5 or 6 unknowns settle in 3; 0 turns refinement off
     finalists: int = 2  # of newton: candidates that go on after the first iteration, the others rest there
-    polish: bool = True  # of newton: the winner takes the best of nine poses within five degrees in the end
+    polish: int = (
+        3  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
+    )
     robust_scale: float = 3.0  # of newton: pixels whose residual is this many medians pull a quarter; 0 = all alike
     coverage_weight: float = 0.15  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs
     steps: int = 50  # of adamw; 0 turns refinement off
@@ -102,7 +104,7 @@ class RefineConfig:
 
     @property
     def polished(self) -> bool:
-        return self.method == "newton" and self.polish
+        return self.method == "newton" and self.polish > 0
 
     @property
     def enabled(self) -> bool:
@@ -114,7 +116,7 @@ class RefineConfig:
         _require(self.top_k >= 1, "refine.top_k", "at least 1", self.top_k)
         _require(self.finalists >= 1, "refine.finalists", "at least 1", self.finalists)
         _require(self.unknowns in (3, 5, 6), "refine.unknowns", "3, 5 or 6", self.unknowns)
-        for name in ("iterations", "steps"):
+        for name in ("iterations", "polish", "steps"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
         for name in ("robust_scale", "coverage_weight", "weight_decay"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))

@@ -214,7 +214,9 @@ class Pipeline:
         value = result.similarity - self.config.coarse.outline_weight * mismatch
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             first = best_of_each(self._space.rivals.margin(value.cpu(), mesh), heads).to(self.device)
-            fine = polish(start.chosen(first), result.chosen(first), clouds, maps.flatten(0, 1), self._scene)
+            fine = polish(
+                start.chosen(first), result.chosen(first), clouds, maps.flatten(0, 1), self._scene, config.polish
+            )
             result = result.replaced(fine, first)
             rotation = back @ result.rotation
         shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]

@@ -120,8 +120,10 @@ def build_templates(
         area = torch.bincount(pose, minlength=len(block)).clamp(min=1)
         taken = fragments.index >= 0  # [M, K]
         scaled = fragments.weight / (norm * area[pose])[:, None]
-        pairs.append(((fragments.pixel % cells)[:, None] * len(points) + fragments.index)[taken].int())
-        weights.append(scaled[taken])
+        pairs.append(
+            torch.masked_select((fragments.pixel % cells)[:, None] * len(points) + fragments.index, taken).int()
+        )
+        weights.append(torch.masked_select(scaled, taken))
         counts.append(torch.zeros(len(block), dtype=torch.long, device=pose.device).index_add_(0, pose, taken.sum(1)))
         outlines.append((uv.amax(1) - uv.amin(1)) / splat.size)
     count = torch.cat(counts)

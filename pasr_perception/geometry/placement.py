@@ -40,11 +40,13 @@ class Placement:
 def place(rotated: torch.Tensor, view: ViewSpec) -> Placement:
     """Aim and zoom for rotated normalised points [B, N, 3]; carries no gradient."""
     with torch.no_grad():
-        z = rotated[..., 2] + view.distance
+        # points lie innermost, so that every operation runs along contiguous memory
+        near = 1 / (rotated[:, None, :, 2] + view.distance)  # [B, 1, N]
+        untouched = rotated[..., :2].transpose(1, 2).contiguous() * near  # [B, 2, N]
         offset = rotated.new_zeros(len(rotated), 2)
         for _ in range(ITERATIONS):
-            xy = (rotated[..., :2] + offset[:, None]) / z[..., None]  # [B, N, 2]
-            low, high = xy.amin(1), xy.amax(1)
+            xy = untouched + offset[..., None] * near
+            low, high = xy.aminmax(dim=2)
             offset = offset - (low + high) / 2 * view.distance
         focal = view.fill / (high - low).amax(-1).clamp(min=1e-6)
         depth = torch.full_like(offset[:, :1], view.distance)

@@ -16,7 +16,8 @@ robust weights let pixels that something hides pull less.
 After the first step only the `finalists` of each detection go on: who is far behind then does not win.
 
 Eq. 8 is not smooth: points come and go, so it has many small maxima, which no gradient shows. `polish` looks at a few poses
-around one that is good already, and takes the best.
+around one that is good already, takes the best, and looks again around that, closer. Measured, a second carried step and a
+splat step give less than a second and third such round (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.se3 import exp_so3
+from pasr_perception.refine.outline import Outline
 from pasr_perception.refine.problem import Clouds, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.products import look_up
 from pasr_perception.refine.quadratic import (
@@ -40,18 +42,21 @@ from pasr_perception.refine.quadratic import (
     newton_step,
     pixels_rate,
 )
-from pasr_perception.refine.template import Problem, Template, cut_template, priced, splat, surface_pixels
+from pasr_perception.refine.template import Problem, Splatted, Template, cut_template, priced, splat, surface_pixels
 
 LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 CLIMB_STEPS = 3  # on the product maps, between two splats
 TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
 LATE_TRUST = 0.15  # the same for splat steps
 SHRINK = 0.4  # of the trust region where the splat contradicts the model
-POLISH = 0.087  # how far the poses that polishing looks at are turned, radians
+POLISH, CLOSER = (
+    0.1,
+    0.65,
+)  # how far the poses that polishing looks at are turned, radians, and the share of it a round later
 DAMPING, RELAX, STIFFEN = 0.1, 0.3, 5.0  # share of the largest curvature, and its change after good and bad steps
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def refine_newton(
     start: Hypotheses, clouds: Clouds, maps: torch.Tensor, scene: RenderScene, config: RefineConfig
 ) -> Refined:
@@ -70,13 +75,17 @@ def refine_newton(
     settled = Refined.of(pose, similarity)
     left = torch.arange(len(value), device=value.device)  # of the hypotheses, those still refined
     for iteration in range(config.iterations):
-        last = iteration == config.iterations - 1
         far = iteration < config.iterations - config.iterations // 2
-        state, template = step(state, template, far, last)
+        found = splat(state.next_pose(template, far), state.problem)
+        better = found.value > state.value
+        state = state.after(found, better, far)
         settled = settled.replaced(Refined.of(state.pose, state.similarity), left)
-        if iteration == 0 and start.contest is not None and not last:
-            kept = start.contest.finalists(state.value, config.finalists)
-            state, template, left = state.chosen(kept), template.chosen(kept), kept
+        if iteration == config.iterations - 1:
+            break
+        if iteration == 0 and start.contest is not None:
+            left = start.contest.finalists(state.value, config.finalists)
+            state, template, found, better = state.chosen(left), template.chosen(left), found.chosen(left), better[left]
+        template = template.replaced(cut_template(found, state.problem), better)
     return settled
 
 
@@ -96,44 +105,50 @@ class Search:
         rest = (t[index] for t in (self.value, self.similarity, self.trust, self.damping))
         return Search(self.problem.chosen(index), self.pose.chosen(index), *rest)
 
+    def next_pose(self, template: Template, far: bool) -> Pose:
+        """Where the template of each best pose says that there is more."""
+        if far:
+            return climb(template, self.trust, self.problem)
+        model = splat_model(template, self.problem)
+        return moved_by(self.pose, newton_step(model, self.damping, self.trust.clamp(max=LATE_TRUST)))
 
-def step(at: Search, template: Template, far: bool, last: bool) -> tuple[Search, Template]:
-    """One step between splats; after the last one the template stays as it was."""
-    problem, trust, damping = at.problem, at.trust, at.damping
-    if far:
-        tried = climb(template, trust, problem)
-    else:
-        tried = moved_by(at.pose, newton_step(splat_model(template, problem), damping, trust.clamp(max=LATE_TRUST)))
-    found = splat(tried, problem)
-    better = found.value > at.value
-    if not last:
-        template = template.replaced(cut_template(found, problem), better)
-    return (
-        Search(
-            problem,
-            at.pose.replaced(found.pose, better),
-            torch.maximum(at.value, found.value),
-            torch.where(better, found.similarity, at.similarity),
-            torch.where(better, trust, SHRINK * trust),
-            damping if far else damping * torch.where(better, RELAX, STIFFEN),
-        ),
-        template,
-    )
+    def after(self, found: Splatted, better: torch.Tensor, far: bool) -> Search:
+        """With what the next poses turned out to be; `better` [H] are those that are taken."""
+        return replace(
+            self,
+            pose=self.pose.replaced(found.pose, better),
+            value=torch.maximum(self.value, found.value),
+            similarity=torch.where(better, found.similarity, self.similarity),
+            trust=torch.where(better, self.trust, SHRINK * self.trust),
+            damping=self.damping if far else self.damping * torch.where(better, RELAX, STIFFEN),
+        )
 
 
-@torch.no_grad()
-def polish(start: Hypotheses, reached: Refined, clouds: Clouds, maps: torch.Tensor, scene: RenderScene) -> Refined:
-    """The best by eq. 8 of what was reached and its turns by `POLISH` about the eight diagonals; shift and scale stay."""
+@torch.inference_mode()
+def polish(
+    start: Hypotheses, reached: Refined, clouds: Clouds, maps: torch.Tensor, scene: RenderScene, rounds: int
+) -> Refined:
+    """The best by eq. 8 of poses around what was reached; shift and scale stay.
+
+    A round looks at turns about the eight diagonals, by `POLISH` in the first and ever less from the best so far.
+    """
     axes = torch.cartesian_prod(*[reached.rotation.new_tensor([-1.0, 1.0])] * 3) / math.sqrt(3)  # [8, 3]
-    turns, count = exp_so3(POLISH * axes), len(reached.rotation)
-    each = torch.arange(count, device=axes.device).repeat_interleave(len(turns))
-    pose = Pose((turns @ reached.rotation[:, None]).flatten(0, 1), reached.shift[each], reached.log_scale[each])
-    around = Hypotheses(pose.rotation, start.cloud[each], start.crop[each])
+    first = torch.arange(len(reached.rotation), device=axes.device) * len(axes)
+    each = (first // len(axes)).repeat_interleave(len(axes))
+    around = Hypotheses(start.rotation[each], start.cloud[each], start.crop[each])
     problem = Problem.of(around, clouds, maps, scene, RefineConfig())
-    found, best = splat(pose, problem).similarity.view(count, -1).max(1)
-    better, best = found > reached.similarity, best + len(turns) * torch.arange(count, device=axes.device)
-    rotation = torch.where(better[:, None, None], pose.rotation[best], reached.rotation)
-    return replace(reached, rotation=rotation, similarity=torch.maximum(found, reached.similarity))
+    for number in range(rounds):
+        turns = exp_so3(POLISH * CLOSER**number * axes)
+        rotation = (turns @ reached.rotation[:, None]).flatten(0, 1)
+        similarity = splat(Pose(rotation, reached.shift[each], reached.log_scale[each]), problem).similarity
+        similarity, best = similarity.view(-1, len(axes)).max(1)
+        better = similarity > reached.similarity
+        reached = replace(
+            reached,
+            rotation=torch.where(better[:, None, None], rotation[first + best], reached.rotation),
+            similarity=torch.maximum(similarity, reached.similarity),
+        )
+    return reached
 
 
 def splat_model(template: Template, problem: Problem) -> Quadratic:
@@ -148,7 +163,7 @@ def splat_model(template: Template, problem: Problem) -> Quadratic:
 def climb(template: Template, trust: torch.Tensor, problem: Problem) -> Pose:
     """The poses that the product maps hold for the best within trust [H] of the template's own."""
     carried = Carried(template, problem)
-    pose, now = template.pose, carried.model(template.pose)
+    pose, now = template.pose, carried.at_template
     damping = torch.full_like(trust, DAMPING)
     for _ in range(CLIMB_STEPS):
         moved = moved_by(pose, newton_step(now, damping, trust))
@@ -164,22 +179,24 @@ class Carried:
 
     def __init__(self, template: Template, problem: Problem) -> None:
         self._template, self._problem, self._size = template, problem, problem.scene.splat.size
-        feature, cells = template.feature, problem.cells
-        if problem.clouds.channels is not None:  # where to look needs no more than the leading channels
-            feature, cells = feature @ problem.clouds.channels, cells @ problem.clouds.channels
-        self._products = feature @ cells[problem.crop].transpose(1, 2)  # [H, P, g * g]
+        cells = problem.clouds.leading(problem.cells)
+        self._products = template.feature @ cells[problem.crop].transpose(1, 2)  # [H, P, g * g]
         at = problem.outline(template.pose.rotation)
         # a surface lies where its points are on average, its pixel where the cell is
         self._correction = template.middle - surface_pixels(template.pose, template.surface, at, self._size)
-        self._tilt = (template.pull - look_up(self._products, template.middle, self._size)[1]) / 2  # [H, P, 2]
+        value, gradient, hessian = look_up(self._products, template.middle, self._size)
+        self._tilt = (template.pull - gradient) / 2  # [H, P, 2]
+        self.at_template = self._assembled(PixelTerms(value, gradient + self._tilt, -hessian), template.pose, at)
 
     def model(self, pose: Pose) -> Quadratic:
         """What the product maps and the box say of poses."""
-        template, problem = self._template, self._problem
-        at = problem.outline(pose.rotation)
+        template, at = self._template, self._problem.outline(pose.rotation)
         uv = surface_pixels(pose, template.surface, at, self._size) + self._correction
-        motion = Motion(pose, at, pixels_rate(pose, template.surface, at, self._size, problem.config.unknowns))
         value, gradient, hessian = look_up(self._products, uv, self._size)
         value = value + (self._tilt * (uv - template.middle)).sum(-1)
-        terms = PixelTerms(value, gradient + self._tilt, -hessian)
-        return assemble(terms, template.weight, motion, problem)
+        return self._assembled(PixelTerms(value, gradient + self._tilt, -hessian), pose, at)
+
+    def _assembled(self, terms: PixelTerms, pose: Pose, at: Outline) -> Quadratic:
+        template, unknowns = self._template, self._problem.config.unknowns
+        motion = Motion(pose, at, pixels_rate(pose, template.surface, at, self._size, unknowns))
+        return assemble(terms, template.weight, motion, self._problem)

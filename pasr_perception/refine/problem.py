@@ -27,6 +27,10 @@ class Clouds:
             outer = torch.stack([outer_points(points) for points in self.points])
         return self.points[cloud[:, None], outer[cloud]]
 
+    def leading(self, features: torch.Tensor) -> torch.Tensor:
+        """The leading channels [..., R] of features [..., D], enough for where to look; all where none are known."""
+        return features if self.channels is None else features @ self.channels
+
 
 @dataclass(frozen=True)
 class RenderScene:

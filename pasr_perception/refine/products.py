@@ -9,15 +9,19 @@ from __future__ import annotations
 import torch
 
 TAPS = 4  # of the cubic kernel along each axis
+# what 1, t, t^2, t^3 (rows) add to the four weights, then to their first and their second derivatives
+CATMULL_ROM = (
+    (0.0, 1.0, 0.0, 0.0, -0.5, 0.0, 0.5, 0.0, 2.0, -5.0, 4.0, -1.0),
+    (-0.5, 0.0, 0.5, 0.0, 2.0, -5.0, 4.0, -1.0, -3.0, 9.0, -9.0, 3.0),
+    (1.0, -2.5, 2.0, -0.5, -1.5, 4.5, -4.5, 1.5, 0.0, 0.0, 0.0, 0.0),
+    (-0.5, 1.5, -1.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+)
 
 
 def kernel(t: torch.Tensor) -> torch.Tensor:
     """Catmull-Rom weights of the cells -1, 0, 1, 2 at t in [0, 1): value, first and second derivative, [..., 3, 4]."""
-    t2, t3 = t * t, t * t * t
-    value = torch.stack([2 * t2 - t3 - t, 3 * t3 - 5 * t2 + 2, 4 * t2 - 3 * t3 + t, t3 - t2], -1)
-    first = torch.stack([4 * t - 3 * t2 - 1, 9 * t2 - 10 * t, 8 * t - 9 * t2 + 1, 3 * t2 - 2 * t], -1)
-    second = torch.stack([4 - 6 * t, 18 * t - 10, 8 - 18 * t, 6 * t - 2], -1)
-    return torch.stack([value, first, second], -2) / 2
+    powers = torch.stack([torch.ones_like(t), t, t * t, t * t * t], -1)
+    return (powers @ t.new_tensor(CATMULL_ROM)).unflatten(-1, (3, TAPS))
 
 
 def look_up(products: torch.Tensor, uv: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 from pasr_perception.geometry.placement import place, project
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
-from pasr_perception.render.splat import Fragments, composite, rasterise
+from pasr_perception.render.splat import composite, rasterise
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,21 @@ class Rendered:
     hypothesis: torch.Tensor  # [M] int64, ascending
     cell: torch.Tensor  # [M] int64, row * size + column
     feature: torch.Tensor  # [M, D] splatted, of any length
-    fragments: Fragments
+    index: torch.Tensor  # [M, K] int64, the points that it takes, -1 = empty
+    weight: torch.Tensor  # [M, K] of these
     uv: torch.Tensor  # [H, N, 2] pixels of all points
 
     def area(self, count: int) -> torch.Tensor:
         """Covered pixels [count] of each hypothesis."""
         return torch.bincount(self.hypothesis, minlength=count)
+
+    def chosen(self, index: torch.Tensor, count: int) -> tuple[Rendered, torch.Tensor]:
+        """Some of `count` hypotheses, by ascending index, and which of the pixels [M] bool are theirs."""
+        place = torch.full((count,), -1, device=index.device)
+        place[index] = torch.arange(len(index), device=index.device)
+        kept = place[self.hypothesis] >= 0
+        cell, feature, taken, weight = (t[kept] for t in (self.cell, self.feature, self.index, self.weight))
+        return Rendered(place[self.hypothesis[kept]], cell, feature, taken, weight, self.uv[index]), kept
 
 
 def render(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> Rendered:
@@ -36,7 +45,7 @@ def render(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) 
     fragments = rasterise(uv, depth, scene.splat)
     hypothesis = fragments.pixel // (size * size)
     feature = composite(fragments, clouds.features, cloud[hypothesis])
-    return Rendered(hypothesis, fragments.pixel % (size * size), feature, fragments, uv)
+    return Rendered(hypothesis, fragments.pixel % (size * size), feature, fragments.index, fragments.weight, uv)
 
 
 def seen_features(rendered: Rendered, crop: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:

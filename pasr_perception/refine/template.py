@@ -79,6 +79,12 @@ class Splatted:
     seen: torch.Tensor  # [M, D] the crop's feature at every covered pixel
     cosine: torch.Tensor  # [M] of the two
 
+    def chosen(self, index: torch.Tensor) -> Splatted:
+        """Some of the hypotheses, by ascending index."""
+        rendered, kept = self.rendered.chosen(index, len(self.value))
+        scores = self.pose.chosen(index), self.value[index], self.similarity[index]
+        return Splatted(*scores, rendered, self.seen[kept], self.cosine[kept])
+
 
 @dataclass(frozen=True)
 class Template:
@@ -88,7 +94,7 @@ class Template:
     surface: torch.Tensor  # [H, P, 3] object frame
     middle: torch.Tensor  # [H, P, 2] of the cell, pixels
     weight: torch.Tensor  # [H, P], sum 1
-    feature: torch.Tensor  # [H, P, D] unit
+    feature: torch.Tensor  # [H, P, R] leading channels of a unit feature
     pull: torch.Tensor  # [H, P, 2] derivative of the cosine by where the surface is in the image, through the splat
     metric: torch.Tensor  # [H, P, 2, 2] Gauss-Newton's negated second derivative
 
@@ -155,7 +161,7 @@ def cut_template(splatted: Splatted, problem: Problem) -> Template:
 
 
 def look_closer(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tuple[torch.Tensor, ...]:
-    """Surface, middle, feature, pull and metric (see `Template`) of the pixels `kept` [m].
+    """Surface, middle, leading feature, pull and metric (see `Template`) of the pixels `kept` [m].
 
     A pixel shows m = sum_k w_k M_k / W with W = sum_k w_k and w_k = 1 - d_k^2 / r^2. With its points moving together, u = m / |m|
     changes by du = (A - (A u) u^T) / (W |m|) with A = sum_k dw_k M_k, and pull = du . F. The metric is cos * du . du: the second
@@ -163,7 +169,7 @@ def look_closer(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tup
     """
     rendered, splatting = splatted.rendered, problem.scene.splat
     hypothesis, cell, size = rendered.hypothesis[kept], rendered.cell[kept], splatting.size
-    index, weight = rendered.fragments.index[kept], rendered.fragments.weight[kept]  # [m, K]
+    index, weight = rendered.index[kept], rendered.weight[kept]  # [m, K]
     filled, index = index >= 0, index.clamp(min=0)
     total = weight.sum(1, keepdim=True).clamp(min=MIN_WEIGHT_SUM)
     shown = problem.clouds.points[problem.cloud[hypothesis, None], index]  # [m, K, 3]
@@ -183,7 +189,7 @@ def look_closer(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tup
     pull = ((change @ seen[..., None])[..., 0] - along * cosine) / (total * length)
     metric = change @ change.transpose(1, 2) - along[..., None] * along[:, None]
     metric = metric * (cosine.clamp(min=LEAST_COSINE) / (total * length).square())[..., None]
-    return surface, middle, unit, pull, metric
+    return surface, middle, problem.clouds.leading(unit), pull, metric
 
 
 def surface_pixels(pose: Pose, surface: torch.Tensor, at: Outline, size: int) -> torch.Tensor:

@@ -20,6 +20,8 @@ MIN_WEIGHT_SUM = 1e-4  # NormWeightedCompositor's floor
 REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
 CANDIDATES_PER_BLOCK_CPU = 2**18  # (point, pixel) pairs looked at together: a few MB
 CANDIDATES_PER_BLOCK = 2**24
+DEPTH_BITS = 31  # of a float32 that is not negative
+MOST_PAIRS = 2**32  # of a pixel and a point in a block: what an int64 has left beside a depth
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,12 @@ def rasterise(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> Fra
     """Select each pixel's points.
 
     uv [B, N, 2] are pixels (x right, y down, centres at +0.5), depth [B, N] in any unit. Points with depth below 0 or a
-    NaN anywhere are dropped. Raises ValueError for other shapes.
+    NaN anywhere are dropped. Raises ValueError for other shapes, and for more than 2^32 pairs of a pixel and a point.
     """
     check_projected(uv, depth)
+    if config.size**2 << _point_bits(depth.shape[1]) > MOST_PAIRS:
+        got = f"{config.size}^2 pixels and {depth.shape[1]} points"
+        raise ValueError(f"rasterise: expected at most {MOST_PAIRS} pairs of a pixel and a point, got {got}")
     with torch.no_grad():
         pixel, index = _select(uv, depth, config)
     return Fragments(pixel, index, _weights(uv, pixel, index, config))
@@ -75,16 +80,20 @@ def _select(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> tuple
     """Every covered pixel [M] and its points [M, K], a block of clouds at a time, small enough for the CPU's cache."""
     batch, count = depth.shape
     limit = CANDIDATES_PER_BLOCK_CPU if uv.device.type == "cpu" else CANDIDATES_PER_BLOCK
-    block = max(1, limit // max(1, count * _window(config.radius_px) ** 2))
+    per_cloud = config.size**2 << _point_bits(count)
+    block = max(1, min(limit // max(1, count * _window(config.radius_px) ** 2), MOST_PAIRS // per_cloud))
     pixels, indices = [], []
     for start in range(0, max(batch, 1), block):
-        # from here to the end of `_nearest` a point goes by its depth rank; a stable sort ranks ties by index
-        near, order = depth[start : start + block].sort(dim=1, stable=True)
-        at = uv[start : start + block].gather(1, order[..., None].expand(-1, -1, 2))
-        pixel, index = _nearest(_hits(at, near, config), near, order, config)
+        key = _hits(uv[start : start + block], depth[start : start + block], config)
+        pixel, index = _nearest(key, count, config)
         pixels.append(pixel + start * config.size**2)
         indices.append(index)
     return torch.cat(pixels), torch.cat(indices)
+
+
+def _point_bits(count: int) -> int:
+    """How many bits a point's index takes in a key."""
+    return max(1, (count - 1).bit_length())
 
 
 def _window(radius: float) -> int:
@@ -93,41 +102,40 @@ def _window(radius: float) -> int:
 
 
 def _hits(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> torch.Tensor:
-    """All (pixel, point) pairs within the radius as keys pixel * N + point, for one block: [H], not sorted."""
-    size, radius = config.size, config.radius_px
-    batch, count = depth.shape
-    whole = torch.int32 if batch * size * size * count < 2**31 else torch.int64
-    step = torch.arange(_window(radius), dtype=uv.dtype, device=uv.device)  # [W]
-    cell = (uv - (0.5 + radius + REACH_MARGIN)).ceil()[..., None] + step  # [B, N, 2, W], x then y
-    d2 = (cell + 0.5 - uv[..., None]).square()
-    d2 = torch.where((cell >= 0) & (cell < size), d2, math.inf)
-    hit = d2[:, :, 1, :, None] + d2[:, :, 0, None, :] < radius * radius  # [B, N, W, W], row then column
-    hit &= (depth >= 0)[:, :, None, None]
-    cloud = torch.arange(batch, dtype=whole, device=uv.device)[:, None, None]
-    point = torch.arange(count, dtype=whole, device=uv.device)[:, None, None]
-    row, column = cell[:, :, 1].to(whole) + cloud * size, cell[:, :, 0].to(whole)  # [B, N, W]
-    return ((row[..., :, None] * size + column[..., None, :]) * count + point)[hit]
+    """All (pixel, point) pairs within the radius for one block, as int64 keys [H], not sorted.
 
-
-def _nearest(
-    key: torch.Tensor, depth: torch.Tensor, order: torch.Tensor, config: SplatConfig
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The K nearest points of every pixel, ascending in depth: pixels [M] and indices [M, K].
-
-    depth [B, N] is sorted along N and `order` says which point stood where, so a pixel's keys ascend in depth.
+    A key holds, from high to low, the pixel, the depth's 31 bits and the point: those of floats of one sign ascend as they do.
     """
-    count = max(1, depth.shape[1])
+    size, radius = config.size, config.radius_px
+    # points lie innermost, so that every operation runs along contiguous memory
+    at = uv.movedim(2, 0).contiguous()[:, None]  # [2 (x, y), 1, B, N]
+    step = torch.arange(_window(radius), dtype=uv.dtype, device=uv.device)[:, None, None]  # [W, 1, 1]
+    cell = (at - (0.5 + radius + REACH_MARGIN)).ceil() + step  # [2, W, B, N]
+    d2 = (cell + 0.5 - at).square()
+    d2 = torch.where((cell >= 0) & (cell < size), d2, math.inf)
+    d2[1] = torch.where(depth >= 0, d2[1], math.inf)
+    hit = d2[1, :, None] + d2[0] < radius * radius  # [W (row), W (column), B, N]
+    bits = _point_bits(depth.shape[1])
+    point = torch.arange(depth.shape[1], device=uv.device)
+    behind = (depth.float() + 0.0).view(torch.int32).long()  # adding 0 makes -0.0 the same as 0.0
+    cloud = torch.arange(len(depth), device=uv.device)[:, None] * size**2
+    column, row = cell.clamp(0, size - 1).long()
+    row = (row * size + cloud << DEPTH_BITS + bits) + ((behind << bits) + point)  # a key but for its column
+    return torch.masked_select(row[:, None] + (column << DEPTH_BITS + bits), hit)
+
+
+def _nearest(key: torch.Tensor, count: int, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """The K nearest of `count` points of every pixel, ascending in depth, ties by index: pixels [M] and indices [M, K]."""
+    bits = _point_bits(count)
     key = key.sort().values
-    covered, hits = torch.unique_consecutive(key // count, return_counts=True)
+    covered, hits = torch.unique_consecutive(key >> DEPTH_BITS + bits, return_counts=True)
     slot = torch.arange(config.points_per_pixel, device=key.device)
     filled = slot < hits[:, None]  # [M, K]
-    taken = key[((hits.cumsum(0) - hits)[:, None] + slot).clamp_(max=len(key) - 1)] % count
-    covered = covered.long()
-    taken = taken + (covered // config.size**2 * count)[:, None]
+    taken = key[((hits.cumsum(0) - hits)[:, None] + slot).clamp_(max=len(key) - 1)]
     if config.depth_band is not None:
-        behind = depth.reshape(-1)[taken]
+        behind = (taken >> bits & (1 << DEPTH_BITS) - 1).int().view(torch.float32)
         filled &= behind <= behind[:, :1] + config.depth_band
-    return covered, torch.where(filled, order.reshape(-1)[taken], -1)
+    return covered, torch.where(filled, taken & (1 << bits) - 1, -1)
 
 
 def _weights(uv: torch.Tensor, pixel: torch.Tensor, index: torch.Tensor, config: SplatConfig) -> torch.Tensor:

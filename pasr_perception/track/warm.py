@@ -24,6 +24,7 @@ from pasr_perception.lift import LiftError
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.types import Candidates, Crop, Detection, Frame
 
+POLISH_ROUNDS = 1  # a tracked pose is near already
 BOX_GAIN = 0.25  # of a detected edge against the expected one
 FAR_EDGE = 0.15  # of the box's side: an edge this far from where it is expected counts half
 
@@ -76,7 +77,8 @@ class WarmStart:
     def __init__(self, pipeline: Pipeline, config: TrackConfig) -> None:
         self._pipeline = pipeline
         known: RefineConfig = pipeline.config.refine
-        self._refine = replace(known, method="newton", unknowns=config.unknowns, iterations=config.iterations)
+        given = replace(known, method="newton", unknowns=config.unknowns, iterations=config.iterations)
+        self._refine = replace(given, polish=min(known.polish, POLISH_ROUNDS))
 
     def __call__(self, frame: Frame, detection: Detection, predicted: Mapping[str, np.ndarray]) -> list[Look]:
         """Looks at meshes at predicted poses {id: T_cam_obj}; the first is the one that the box leans on.

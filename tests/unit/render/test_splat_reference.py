@@ -95,11 +95,22 @@ def test_the_block_size_changes_nothing(monkeypatch):
 
 
 def test_more_pairs_than_32_bits_hold():
-    size = 20_000
-    uv = torch.tensor([[[19_999.5, 19_999.5], [0.5, 0.5], [19_999.5, 0.5]] * 4], dtype=torch.float64)
+    size = 16_000  # with twelve points nearly as many pairs as there may be
+    uv = torch.tensor([[[size - 0.5, size - 0.5], [0.5, 0.5], [size - 0.5, 0.5]] * 4], dtype=torch.float64)
     fragments = fast.rasterise(uv, torch.ones(1, 12), SplatConfig(size=size, radius=1 / size, points_per_pixel=4))
     assert fragments.pixel.tolist() == [0, size - 1, size * size - 1]
     assert fragments.index.tolist() == [[1, 4, 7, 10], [2, 5, 8, 11], [0, 3, 6, 9]]
+    with pytest.raises(
+        ValueError, match=r"at most 4294967296 pairs of a pixel and a point, got 17000\^2 pixels and 12"
+    ):
+        fast.rasterise(uv, torch.ones(1, 12), SplatConfig(size=17_000))
+
+
+def test_depths_that_differ_in_their_last_bit_are_told_apart():
+    depth = torch.tensor([[1.0, 1.0, -0.0, 0.0, 1e-38]])
+    depth[0, 0] = torch.nextafter(depth[0, 0], torch.tensor(2.0))
+    fragments = fast.rasterise(torch.full((1, 5, 2), 0.5), depth, SplatConfig(size=1, radius=1, points_per_pixel=5))
+    assert fragments.index.tolist() == [[2, 3, 4, 1, 0]]
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
