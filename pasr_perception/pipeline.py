@@ -44,6 +44,8 @@ from pasr_perception.types import (
 
 logger = logging.getLogger(__name__)
 
+CLIMBED_CHANNELS = 64  # leading ones that tell refinement where to look; measured, 128 find no more
+
 
 def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     """Indices of the largest value of each part of values, which are `sizes` long."""
@@ -75,7 +77,7 @@ class Pipeline:
         self._attraction = attraction(library)
         rivals = self._attraction.rivals(config.rank.known_margin)
         bank = read_bank(library)
-        channels = None if bank is None else bank.basis.channels
+        channels = None if bank is None else bank.basis.channels[:, :CLIMBED_CHANNELS].contiguous()
         self._space = ResidentLibrary(library, rivals, device, config.coarse.resident_mb * 2**20, channels)
         self.turns = tuple(range(1 + max(max(turns) for turns in self._space.turns)))
         if bank is not None:

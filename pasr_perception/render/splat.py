@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 MIN_WEIGHT_SUM = 1e-4  # NormWeightedCompositor's floor
@@ -124,10 +125,17 @@ def _hits(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> torch.T
     return torch.masked_select(row[:, None] + (column << DEPTH_BITS + bits), hit)
 
 
+def _sorted(key: torch.Tensor) -> torch.Tensor:
+    """Keys in ascending order; on the CPU by numpy, which has vector instructions for it and makes no indices."""
+    if key.device.type == "cpu":
+        return torch.from_numpy(np.sort(key.numpy()))
+    return key.sort().values
+
+
 def _nearest(key: torch.Tensor, count: int, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """The K nearest of `count` points of every pixel, ascending in depth, ties by index: pixels [M] and indices [M, K]."""
     bits = _point_bits(count)
-    key = key.sort().values
+    key = _sorted(key)
     covered, hits = torch.unique_consecutive(key >> DEPTH_BITS + bits, return_counts=True)
     slot = torch.arange(config.points_per_pixel, device=key.device)
     filled = slot < hits[:, None]  # [M, K]
