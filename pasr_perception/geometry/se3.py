@@ -30,9 +30,16 @@ def invert_T(T: np.ndarray) -> np.ndarray:  # noqa: N802
 def is_rotation(R: np.ndarray, tol: float = ROTATION_TOLERANCE) -> bool:
     """Whether `R` is a finite, proper rotation [3, 3], every entry of R R^T within `tol` of the identity."""
     R = np.asarray(R, dtype=np.float64)
-    if R.shape != (3, 3) or not np.isfinite(R).all():
-        return False
-    return bool(np.abs(R @ R.T - np.eye(3)).max() <= tol and np.linalg.det(R) > 0)
+    return R.shape == (3, 3) and bool(are_rotations(R[None], tol)[0])
+
+
+def are_rotations(R: np.ndarray, tol: float = ROTATION_TOLERANCE) -> np.ndarray:
+    """Which of the matrices [N, 3, 3] float64 are rotations, as `is_rotation` has it: [N] bool."""
+    small = (np.abs(R) < 10).all(axis=(1, 2))  # false for NaN as well; what is far off must not overflow below
+    R = np.where(small[:, None, None], R, 0.0)
+    error = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2), initial=0.0)
+    rotations: np.ndarray = small & (error <= tol) & (np.linalg.det(R) > 0)
+    return rotations
 
 
 def rotation_angle(R_a: np.ndarray, R_b: np.ndarray) -> float:

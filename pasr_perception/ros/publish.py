@@ -19,17 +19,16 @@ from visualization_msgs.msg import MarkerArray
 
 import pasr_perception
 from pasr_perception.evaluation.overlay import draw_overlay
+from pasr_perception.ros.books import MarkerBook, ObjectBook
 from pasr_perception.ros.checks import stamp_to_ns
 from pasr_perception.ros.compat import TransformBroadcaster
 from pasr_perception.ros.images import BRIDGE
 from pasr_perception.ros.messages import (
     LibraryEntry,
-    MarkerBook,
     NamedHypotheses,
     Shape,
-    is_pose,
+    are_poses,
     named_hypotheses,
-    objects_to_msg,
     transforms_to_msgs,
 )
 from pasr_perception.ros.params import NodeConfig
@@ -61,7 +60,7 @@ class ResultPublisher:
         self._info = self._publisher(VisionInfo, "~/vision_info", LATCHED)
         self._debug = self._publisher(Image, "~/debug_image", QoSProfile(depth=1)) if config.debug_image else None
         self._tf = TransformBroadcaster(node) if config.publish_tf else None
-        self._markers = MarkerBook()
+        self._markers, self._book, self._coarse_book = MarkerBook(), ObjectBook(), ObjectBook()
         self._last_tf_ns = -1
         self._last_header: Header | None = None
         self.use_library(library)
@@ -100,21 +99,23 @@ class ResultPublisher:
         """
         objects, problems = named_hypotheses(result)
         self._last_header = header
-        self._objects.publish(objects_to_msg(header, objects, self._shapes))
+        self._objects.publish(self._book.fill(header, objects, self._shapes))
         self._publish_tf(header, objects)
         if self._marker_publisher.get_subscription_count():
             markers = self._markers.update(header, objects, self._shapes, self.config.marker_lifetime_s)
             self._marker_publisher.publish(markers)
         if self._coarse.get_subscription_count():
             coarse, _ = named_hypotheses(result, coarse=True)
-            self._coarse.publish(objects_to_msg(header, coarse, self._shapes))
+            self._coarse.publish(self._coarse_book.fill(header, coarse, self._shapes))
         return len(objects), problems
 
     def publish_debug(self, header: Header, frame: Frame, result: FrameResult) -> None:
         """Draw and send the debug image if someone listens."""
         if self._debug is None or not self._debug.get_subscription_count():
             return
-        estimates = [e for e in result.objects if e.hypotheses and is_pose(e.best.T_cam_obj)]
+        answered = [e for e in result.objects if e.hypotheses]
+        fit = are_poses([e.best.T_cam_obj for e in answered])
+        estimates = [e for e, usable in zip(answered, fit, strict=True) if usable]
         for mesh_id in {e.best.mesh_id for e in estimates} - set(self._meshes):
             self._meshes[mesh_id] = self._library.load_mesh(mesh_id)
         drawing = draw_overlay(frame.image, frame.camera, estimates, self._meshes)

@@ -11,14 +11,8 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from pasr_perception.ros.messages import (
-    LibraryEntry,
-    MarkerBook,
-    Shape,
-    named_hypotheses,
-    objects_to_msg,
-    transforms_to_msgs,
-)
+from pasr_perception.ros.books import MarkerBook, ObjectBook
+from pasr_perception.ros.messages import LibraryEntry, Shape, named_hypotheses, transforms_to_msgs
 from pasr_perception.types import FrameResult
 
 
@@ -39,7 +33,7 @@ def serialise_result(result: FrameResult, library: Library) -> int:
     objects, _ = named_hypotheses(result)
     shapes = {item.best.mesh_id: _shape(library, item.best.mesh_id) for item in objects}
     messages = (
-        objects_to_msg(header, objects, shapes),
+        ObjectBook().fill(header, objects, shapes),
         TFMessage(transforms=transforms_to_msgs(header, objects, "")),
         MarkerBook().update(header, objects, shapes),
     )

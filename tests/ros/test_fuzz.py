@@ -21,11 +21,12 @@ from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, Object
 
 from pasr_perception.crop import CropSpec, crop_detections
 from pasr_perception.geometry.camera import check_camera
+from pasr_perception.ros.books import MarkerBook, ObjectBook
 from pasr_perception.ros.checks import BadMessage
 from pasr_perception.ros.convert import camera_from_msg, depth_for, detections_from_msg, frame_from_msgs
 from pasr_perception.ros.encodings import DEPTH_ENCODINGS, ENCODINGS
 from pasr_perception.ros.images import depth_from_msg, image_from_compressed, image_from_msg
-from pasr_perception.ros.messages import MarkerBook, Shape, named_hypotheses, objects_to_msg, transforms_to_msgs
+from pasr_perception.ros.messages import Shape, named_hypotheses, transforms_to_msgs
 from pasr_perception.types import Camera, Detection, Frame, FrameResult, Hypothesis, ObjectEstimate, StageTimings
 
 pytestmark = pytest.mark.ros
@@ -228,5 +229,5 @@ def test_nothing_unsound_leaves(objects: list[tuple[str, list[np.ndarray]]], pre
         assert math.isclose(q.x**2 + q.y**2 + q.z**2 + q.w**2, 1, abs_tol=1e-9)
         assert all(map(math.isfinite, (t.x, t.y, t.z)))
         assert transform.child_frame_id.isascii()
-    assert len(objects_to_msg(header, named, shapes).detections) == len(named)
+    assert len(ObjectBook().fill(header, named, shapes).detections) == len(named)
     MarkerBook().update(header, named, shapes)

@@ -1,9 +1,8 @@
-"""What is published: only rigid finite poses, unit quaternions, unique frames, markers that come and go."""
+"""What is published: only rigid finite poses, unit quaternions, unique frames."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,25 +12,11 @@ pytest.importorskip("vision_msgs.msg")
 
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
-from visualization_msgs.msg import Marker
 
-from pasr_perception.ros.messages import (
-    LABELS,
-    MESHES,
-    MarkerBook,
-    NamedHypotheses,
-    Shape,
-    named_hypotheses,
-    objects_to_msg,
-    transforms_to_msgs,
-)
+from pasr_perception.ros.messages import NamedHypotheses, named_hypotheses, transforms_to_msgs
 from pasr_perception.types import Detection, FrameResult, Hypothesis, ObjectEstimate, StageTimings
 
 pytestmark = pytest.mark.ros
-SHAPES = {
-    "mug": Shape(np.array([0.0, 0.0, 0.1]), np.array([0.1, 0.1, 0.2]), Path("/lib/meshes/mug.glb").as_uri()),
-    "box": Shape(np.zeros(3), np.ones(3), "file:///lib/meshes/box.glb"),
-}
 
 
 def pose(rotation: Rotation | None = None, t: tuple[float, float, float] = (0.1, 0.2, 1.5)) -> np.ndarray:
@@ -64,25 +49,12 @@ def test_a_pose_is_the_same_rigid_motion_with_a_unit_quaternion() -> None:
     generator = np.random.default_rng(3)
     for rotations in (Rotation.random(20, random_state=generator), Rotation.from_rotvec(np.pi * np.eye(3))):
         T = [pose(r).astype(np.float32).astype(np.float64) for r in rotations]  # as they come from the search
-        for matrix, message in zip(T, NamedHypotheses("a", tuple(hypothesis(T=m) for m in T)).poses, strict=True):
-            q = np.array([getattr(message.orientation, axis) for axis in "xyzw"])
+        for matrix, numbers in zip(T, NamedHypotheses("a", tuple(hypothesis(T=m) for m in T)).poses, strict=True):
+            position, q = numbers[:3], np.array(numbers[3:])
             assert np.linalg.norm(q) == pytest.approx(1.0, abs=1e-12)
             assert q[3] >= 0
             np.testing.assert_allclose(Rotation.from_quat(q).as_matrix(), matrix[:3, :3], atol=1e-6)
-            assert (message.position.x, message.position.y, message.position.z) == tuple(matrix[:3, 3])
-
-
-def test_hypotheses_keep_their_order_and_the_box_stands_where_the_mesh_stands() -> None:
-    turned = pose(Rotation.from_euler("x", 90, degrees=True))
-    objects = [NamedHypotheses("left", (hypothesis(T=turned), hypothesis("box", 0.3)))]
-    message = objects_to_msg(header(), objects, SHAPES)
-    assert (message.header.frame_id, message.header.stamp.sec) == ("camera", 3)
-    (detection,) = message.detections
-    assert detection.id == "left"
-    assert [(r.hypothesis.class_id, r.hypothesis.score) for r in detection.results] == [("mug", 0.8), ("box", 0.3)]
-    size, center = detection.bbox.size, detection.bbox.center.position
-    assert (size.x, size.y, size.z) == (0.1, 0.1, 0.2)
-    np.testing.assert_allclose((center.x, center.y, center.z), (0.1, 0.2 - 0.1, 1.5), atol=1e-12)  # z of mug is -y here
+            assert position == tuple(matrix[:3, 3])
 
 
 @pytest.mark.parametrize("fault", ["nan", "inf", "scaled", "mirrored", "shape"])
@@ -114,38 +86,3 @@ def test_transforms_have_unique_well_formed_frames() -> None:
     assert {t.header.frame_id for t in transforms} == {"camera"}
     assert transforms[0].transform.translation.z == 1.5
     assert transforms[0].transform.rotation.w == 1.0
-
-
-def test_mesh_markers_show_the_library_file_at_the_pose() -> None:
-    array = MarkerBook().update(header(), named(("7", "mug")), SHAPES, lifetime_s=1.5)
-    assert array.markers[0].action == Marker.DELETEALL
-    (mesh,) = [m for m in array.markers if m.ns == MESHES]
-    assert (mesh.type, mesh.action) == (Marker.MESH_RESOURCE, Marker.ADD)
-    assert mesh.mesh_resource == "file:///lib/meshes/mug.glb"
-    assert mesh.mesh_use_embedded_materials
-    assert (mesh.scale.x, mesh.scale.y, mesh.scale.z) == (1.0, 1.0, 1.0)
-    assert (mesh.lifetime.sec, mesh.lifetime.nanosec) == (1, 500_000_000)
-    assert mesh.pose.position.z == 1.5
-    (label,) = [m for m in array.markers if m.ns == LABELS]
-    assert label.text == "mug 0.80"
-    assert label.pose.position.y < mesh.pose.position.y  # above, in an optical frame
-
-
-def test_marker_ids_stay_with_their_object_and_what_is_gone_is_deleted() -> None:
-    book = MarkerBook()
-
-    def ids(*items: tuple[str, str]) -> tuple[dict[str, int], set[tuple[str, int]]]:
-        markers = book.update(header(), named(*items), SHAPES).markers
-        added = [m.id for m in markers if m.ns == MESHES and m.action == Marker.ADD]
-        gone = {(m.ns, m.id) for m in markers if m.action == Marker.DELETE}
-        return dict(zip([name for name, _ in items], added, strict=True)), gone
-
-    first, gone = ids(("cup", "mug"), ("crate", "box"))
-    assert gone == set()
-    second, gone = ids(("crate", "box"), ("cup", "box"))  # another order, and another mesh for the cup
-    assert (second, gone) == (first, set())
-    third, gone = ids(("crate", "box"), ("new", "mug"))
-    assert third["crate"] == first["crate"]
-    assert third["new"] not in first.values()
-    assert gone == {(MESHES, first["cup"]), (LABELS, first["cup"])}
-    assert ids(("crate", "box"), ("new", "mug"))[1] == set()  # deleted once

@@ -73,6 +73,7 @@ def test_a_reflection_is_no_rotation():
     assert not is_rotation(1.001 * np.eye(3))
     assert is_rotation(1.001 * np.eye(3), tol=1e-2)
     assert not is_rotation(np.full((3, 3), np.nan))
+    assert not is_rotation(np.full((3, 3), 1e200))
     assert not is_rotation(np.eye(4))
     with pytest.raises(ValueError, match="R: expected a rotation"):
         quaternion_xyzw(np.diag([1.0, 1.0, -1.0]))

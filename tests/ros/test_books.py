@@ -1,0 +1,105 @@
+"""Objects and markers: filled anew for every frame, with nothing left of the one before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("vision_msgs.msg")
+
+from scipy.spatial.transform import Rotation
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker
+
+from pasr_perception.ros.books import LABELS, MESHES, MarkerBook, ObjectBook
+from pasr_perception.ros.messages import NamedHypotheses, Shape
+from pasr_perception.types import Hypothesis
+
+pytestmark = pytest.mark.ros
+SHAPES = {
+    "mug": Shape(np.array([0.0, 0.0, 0.1]), np.array([0.1, 0.1, 0.2]), Path("/lib/meshes/mug.glb").as_uri()),
+    "box": Shape(np.zeros(3), np.ones(3), "file:///lib/meshes/box.glb"),
+}
+
+
+def pose(rotation: Rotation | None = None, t: tuple[float, float, float] = (0.1, 0.2, 1.5)) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, :3] = Rotation.identity().as_matrix() if rotation is None else rotation.as_matrix()
+    T[:3, 3] = t
+    return T
+
+
+def hypothesis(mesh_id: str = "mug", score: float = 0.8, T: np.ndarray | None = None) -> Hypothesis:
+    return Hypothesis(mesh_id, "cup", score, 0.9, pose() if T is None else T)
+
+
+def named(*items: tuple[str, str]) -> list[NamedHypotheses]:
+    return [NamedHypotheses(name, (hypothesis(mesh_id),)) for name, mesh_id in items]
+
+
+def header(stamp_s: int = 3) -> Header:
+    message = Header(frame_id="camera")
+    message.stamp.sec = stamp_s
+    return message
+
+
+def test_hypotheses_keep_their_order_and_the_box_stands_where_the_mesh_stands() -> None:
+    turned = pose(Rotation.from_euler("x", 90, degrees=True))
+    objects = [NamedHypotheses("left", (hypothesis(T=turned), hypothesis("box", 0.3)))]
+    message = ObjectBook().fill(header(), objects, SHAPES)
+    assert (message.header.frame_id, message.header.stamp.sec) == ("camera", 3)
+    (detection,) = message.detections
+    assert detection.id == "left"
+    assert [(r.hypothesis.class_id, r.hypothesis.score) for r in detection.results] == [("mug", 0.8), ("box", 0.3)]
+    size, center = detection.bbox.size, detection.bbox.center.position
+    assert (size.x, size.y, size.z) == (0.1, 0.1, 0.2)
+    np.testing.assert_allclose((center.x, center.y, center.z), (0.1, 0.2 - 0.1, 1.5), atol=1e-12)  # z of mug is -y here
+
+
+def test_a_frame_of_fewer_objects_and_hypotheses_shows_nothing_of_the_one_before() -> None:
+    book = ObjectBook()
+    sure = Hypothesis("mug", "cup", 0.8, 0.9, pose(), covariance=np.diag(np.arange(1.0, 7.0)))
+    full = [NamedHypotheses("a", (sure, hypothesis("box"))), NamedHypotheses("b", (hypothesis(),))]
+    first = book.fill(header(), full, SHAPES)
+    covariance = first.detections[0].results[0].pose.covariance.reshape(6, 6)
+    np.testing.assert_array_equal(covariance, np.diag(np.arange(1.0, 7.0)))
+    later = [NamedHypotheses("c", (hypothesis("box", 0.5),))]
+    assert book.fill(header(4), later, SHAPES) == ObjectBook().fill(header(4), later, SHAPES)
+
+
+def test_mesh_markers_show_the_library_file_at_the_pose() -> None:
+    array = MarkerBook().update(header(), named(("7", "mug")), SHAPES, lifetime_s=1.5)
+    assert array.markers[0].action == Marker.DELETEALL
+    (mesh,) = [m for m in array.markers if m.ns == MESHES]
+    assert (mesh.type, mesh.action) == (Marker.MESH_RESOURCE, Marker.ADD)
+    assert mesh.mesh_resource == "file:///lib/meshes/mug.glb"
+    assert mesh.mesh_use_embedded_materials
+    assert (mesh.scale.x, mesh.scale.y, mesh.scale.z) == (1.0, 1.0, 1.0)
+    assert (mesh.lifetime.sec, mesh.lifetime.nanosec) == (1, 500_000_000)
+    assert mesh.pose.position.z == 1.5
+    (label,) = [m for m in array.markers if m.ns == LABELS]
+    assert label.text == "mug 0.80"
+    assert label.pose.position.y < mesh.pose.position.y  # above, in an optical frame
+
+
+def test_marker_ids_stay_with_their_object_and_what_is_gone_is_deleted() -> None:
+    book = MarkerBook()
+
+    def ids(*items: tuple[str, str]) -> tuple[dict[str, int], set[tuple[str, int]]]:
+        markers = book.update(header(), named(*items), SHAPES).markers
+        added = [m.id for m in markers if m.ns == MESHES and m.action == Marker.ADD]
+        gone = {(m.ns, m.id) for m in markers if m.action == Marker.DELETE}
+        return dict(zip([name for name, _ in items], added, strict=True)), gone
+
+    first, gone = ids(("cup", "mug"), ("crate", "box"))
+    assert gone == set()
+    second, gone = ids(("crate", "box"), ("cup", "box"))  # another order, and another mesh for the cup
+    assert (second, gone) == (first, set())
+    third, gone = ids(("crate", "box"), ("new", "mug"))
+    assert third["crate"] == first["crate"]
+    assert third["new"] not in first.values()
+    assert gone == {(MESHES, first["cup"]), (LABELS, first["cup"])}
+    assert ids(("crate", "box"), ("new", "mug"))[1] == set()  # deleted once
