@@ -116,7 +116,7 @@ class Pipeline:
     ) -> FrameResult:
         """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked)."""
         times = [time.perf_counter()]
-        self._space.check()
+        self.check()
         wanted = self._wanted(detections, only)
         crops, rejected = crop_detections(frame, detections, self.crop_spec)
         times.append(time.perf_counter())
@@ -137,6 +137,10 @@ class Pipeline:
         spans = [b - a for a, b in itertools.pairwise(times)]
         unplaced = [(c.detection, "no pose explains its box") for c, o in zip(crops, objects, strict=True) if o is None]
         return FrameResult(tuple(o for o in objects if o is not None), StageTimings(*spans), (*rejected, *unplaced))
+
+    def check(self) -> None:
+        """Raise LibraryError if a file of the library was cut short while in use: reading what is gone would end the process."""
+        self._space.check()
 
     @property
     def rivals(self) -> Rivals:

@@ -184,6 +184,8 @@ class TrackedObject:
     velocity: np.ndarray  # [6] float64 vx vy vz wx wy wz, m/s and rad/s, axes of the fixed frame or else the camera's
     first_ns: int  # stamp of the frame that it began with
     seen_ns: int  # stamp of the last frame in which it was detected
+    box: np.ndarray  # [4] x_min, y_min, x_max, y_max pixels where it was last detected
+    name: str = ""  # the detector's id for it, if the detector gives any
     metric: str = "box"  # what settled its distance: "box" or "depth"
 
     @property

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 DEMO_FRAMES = 8
 DEMO_SCENES = 4
 DEMO_OBJECTS = 7
+FRAME_BY_FRAME = ("tracking:=false",)  # these bags hold photos that have little to do with each other
 
 
 def demo_command(
@@ -159,5 +160,5 @@ def _replay_and_evaluate(bag: Path, library: Path, out: Path, title: str, given_
     from pasr_perception.cli.evaluate import evaluate_command
 
     with errors_in_words():
-        recorded = replay(Replay(bag, library, out))
+        recorded = replay(Replay(bag, library, out, parameters=FRAME_BY_FRAME))
     evaluate_command(bag, recorded, library, out, given_mesh=given_mesh, title=title)

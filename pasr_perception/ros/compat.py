@@ -7,24 +7,53 @@ packages, and tests/ros/test_compat.py holds whichever is present to the same be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic, sleep
 from typing import Any
 
 import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
+from pasr_perception.geometry.se3 import make_T, quaternion_xyzw, rotation_from_quaternion_xyzw
 from pasr_perception.ros.encodings import ENCODINGS
 from pasr_perception.ros.sync import StampMatcher
 
-__all__ = ["ApproximateTimeSynchronizer", "CvBridge", "CvBridgeError", "SimpleFilter", "TransformBroadcaster"]
+__all__ = [
+    "ApproximateTimeSynchronizer",
+    "Buffer",
+    "CvBridge",
+    "CvBridgeError",
+    "SimpleFilter",
+    "TransformBroadcaster",
+    "TransformException",
+    "TransformListener",
+    "matrix_from_transform",
+]
+
+POLL_S = 0.005  # while a transform is waited for
+
+
+def matrix_from_transform(message: Any) -> np.ndarray:
+    """T [4, 4] of a geometry_msgs/TransformStamped. Raises ValueError for what is no rigid transform."""
+    t, q = message.transform.translation, message.transform.rotation
+    translation = np.array([t.x, t.y, t.z])
+    if not np.isfinite(translation).all():
+        raise ValueError(f"translation: expected finite numbers, got {translation.tolist()}")
+    return make_T(rotation_from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w])), translation)
+
 
 try:
-    from tf2_ros import TransformBroadcaster
+    from tf2_ros import Buffer, TransformBroadcaster, TransformException, TransformListener
 except ImportError:
     from geometry_msgs.msg import TransformStamped
+    from rclpy.duration import Duration
     from rclpy.node import Node
-    from rclpy.qos import QoSProfile
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from rclpy.time import Time
     from tf2_msgs.msg import TFMessage
+
+    from pasr_perception.ros.transforms import TransformException, TransformHistory
 
     class TransformBroadcaster:  # type: ignore[no-redef]
         """Publishes transforms on /tf, as `tf2_ros.TransformBroadcaster` does."""
@@ -35,6 +64,66 @@ except ImportError:
         def sendTransform(self, transform: TransformStamped | Sequence[TransformStamped]) -> None:  # noqa: N802
             transforms = list(transform) if isinstance(transform, (list, tuple)) else [transform]
             self.pub_tf.publish(TFMessage(transforms=transforms))
+
+    class Buffer:  # type: ignore[no-redef]
+        """Transforms over the last ten seconds, as `tf2_ros.Buffer`."""
+
+        def __init__(self) -> None:
+            self._history = TransformHistory()
+
+        def set_transform(self, transform: TransformStamped, authority: str, static: bool = False) -> None:
+            T = matrix_from_transform(transform)
+            stamp = Time.from_msg(transform.header.stamp).nanoseconds
+            names = (name.lstrip("/") for name in (transform.header.frame_id, transform.child_frame_id))
+            self._history.add(*names, stamp, T, static)
+
+        def lookup_transform(
+            self, target_frame: str, source_frame: str, time: Time, timeout: Duration | None = None
+        ) -> TransformStamped:
+            """From source to target at a time; waits for it, which an executor in another thread has to spin for."""
+            end = monotonic() + (timeout.nanoseconds * 1e-9 if timeout else 0.0)
+            while True:
+                try:
+                    T = self._history.lookup(target_frame.lstrip("/"), source_frame.lstrip("/"), time.nanoseconds)
+                except TransformException:
+                    if monotonic() >= end:
+                        raise
+                    sleep(POLL_S)
+                else:
+                    return _transform(target_frame, source_frame, time, T)
+
+    class TransformListener:  # type: ignore[no-redef]
+        """Fills a buffer from /tf and /tf_static, as `tf2_ros.TransformListener`."""
+
+        def __init__(self, buffer: Buffer, node: Node) -> None:
+            self._buffer, self._node = buffer, node
+            latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            topics = (("/tf", QoSProfile(depth=100), False), ("/tf_static", latched, True))
+            self._subscriptions = [
+                node.create_subscription(TFMessage, name, partial(self._take, static), qos)
+                for name, qos, static in topics
+            ]
+
+        def unregister(self) -> None:
+            for subscription in self._subscriptions:
+                self._node.destroy_subscription(subscription)
+
+        def _take(self, static: bool, message: TFMessage) -> None:
+            for transform in message.transforms:
+                try:
+                    self._buffer.set_transform(transform, "default_authority", static)
+                except ValueError as error:  # not a rotation, not numbers
+                    self._node.get_logger().warning(
+                        f"transform of {transform.child_frame_id!r} left out: {error}", throttle_duration_sec=5.0
+                    )
+
+    def _transform(target: str, source: str, stamp: Time, T: np.ndarray) -> TransformStamped:
+        message = TransformStamped(child_frame_id=source)
+        message.header.stamp, message.header.frame_id = stamp.to_msg(), target
+        t, q = message.transform.translation, message.transform.rotation
+        t.x, t.y, t.z = T[:3, 3].tolist()
+        q.x, q.y, q.z, q.w = quaternion_xyzw(T[:3, :3]).tolist()
+        return message
 
 
 try:

@@ -93,16 +93,18 @@ def depth_for(frame: Frame, message: Image | None, slop_s: float) -> Depth:
     return Depth(metres, stamp_ns)
 
 
-def detections_from_msg(message: Detection2DArray) -> tuple[list[Detection], list[BadMessage]]:
+def detections_from_msg(message: Detection2DArray, anonymous: bool = False) -> tuple[list[Detection], list[BadMessage]]:
     """The usable detections in their order, ids unique within this message, and what was wrong with the rest.
 
-    The id is the message's own where it is set and not taken, else the index in the array.
+    The id is the message's own where it is set and not taken, else the index in the array, or none if they may be `anonymous`.
     """
     good: list[Detection] = []
     bad: list[BadMessage] = []
     taken: set[str] = set()
     for index, item in enumerate(message.detections):
-        name = item.id if item.id and item.id not in taken else _free_name(str(index), taken)
+        name = item.id
+        if not name or name in taken:
+            name = "" if anonymous else _free_name(str(index), taken)
         try:
             good.append(detection_from_msg(item, name))
             taken.add(name)

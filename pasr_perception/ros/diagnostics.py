@@ -6,14 +6,14 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from pasr_perception.ros.logs import Complaints
 from pasr_perception.ros.monitor import InputMonitor
-from pasr_perception.types import StageTimings
+from pasr_perception.types import StageTimings, TrackTimings
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 COUNTED = ("received", "answered", "dropped", "failed", "rejected", "ignored")
@@ -26,17 +26,18 @@ class FrameReport:
     stamp_ns: int
     objects: int
     problems: tuple[str, ...]  # why a detection has no answer, one per detection
-    timings: StageTimings
+    timings: StageTimings | TrackTimings
     wait_s: float  # from the image's stamp to the beginning of the work on it
     convert_s: float  # decoding and checking the messages
     publish_s: float  # making and sending the answer
     stamp_to_publish_s: float
     notes: tuple[str, ...] = ()  # what made the answer worse than it could be, without taking it away
+    tracks: Mapping[str, str] = field(default_factory=dict)  # {name: state and reason} of what is followed
 
 
 def latencies_ms(report: FrameReport) -> dict[str, float]:
     """Per-stage wall time in milliseconds, as `latency_ms/<stage>`."""
-    stages = {f.name: getattr(report.timings, f.name) for f in dataclasses.fields(StageTimings)}
+    stages = {f.name: getattr(report.timings, f.name) for f in dataclasses.fields(report.timings) if f.type == "float"}
     stages |= {"total": report.timings.total, "wait": report.wait_s, "convert": report.convert_s}
     stages |= {"publish": report.publish_s, "stamp_to_publish": report.stamp_to_publish_s}
     return {f"latency_ms/{name}": seconds * 1e3 for name, seconds in stages.items()}
@@ -84,14 +85,17 @@ class Diagnostics:
         text = "; ".join([text, *report.notes])
         values = {"frame_stamp": report.stamp_ns, "objects": report.objects, "unanswered": len(report.problems)}
         values |= {name: f"{ms:.3f}" for name, ms in latencies_ms(report).items()}
-        self._publish("pipeline", WARN if report.problems or report.notes else OK, text, values)
+        level = WARN if report.problems or report.notes else OK
+        followed = f"{len(report.tracks)} objects are followed"
+        tracks = [("tracks", OK, followed, report.tracks)] if isinstance(report.timings, TrackTimings) else []
+        self._publish(("pipeline", level, text, values | self._common()), *tracks)
 
     def failed(self, stamp_ns: int, error: str) -> None:
         """Report a frame that ended in `error`."""
         self._busy_since = None
         self.count("failed")
         self._last_error = error
-        self._publish("pipeline", ERROR, error, {"frame_stamp": stamp_ns})
+        self._publish(("pipeline", ERROR, error, {"frame_stamp": stamp_ns} | self._common()))
 
     def check(self, patience_s: float) -> None:
         """Report the node's state and what arrives; complain if nothing comes of it. To be called every second."""
@@ -110,14 +114,19 @@ class Diagnostics:
             values |= {f"{item.topic}/received": item.total, f"{item.topic}/rate_hz": f"{item.rate_hz:.2f}"}
         receiving = "receiving" if any(s.total for s in status) else "no input yet"
         text = "; ".join(problems) or (receiving if self.monitor else f"not listening: {self._state()}")
-        self._publish("input", WARN if problems else OK, text, values)
+        self._publish(("input", WARN if problems else OK, text, values | self._common()))
 
-    def _publish(self, part: str, level: bytes, text: str, values: Mapping[str, object]) -> None:
+    def _common(self) -> dict[str, object]:
         common: dict[str, object] = {**self.counts, "last_error": self._last_error}
-        common |= {"complaints": self._complaints.total, "last_complaint": self._complaints.last}
-        status = DiagnosticStatus(level=level, name=f"{self._name}: {part}", message=text)
-        status.values = _key_values([*values.items(), *common.items()])
-        message = DiagnosticArray(status=[status])
+        return common | {"complaints": self._complaints.total, "last_complaint": self._complaints.last}
+
+    def _publish(self, *parts: tuple[str, bytes, str, Mapping[str, object]]) -> None:
+        """Send one status for each part: its name, level, text and values."""
+        message = DiagnosticArray()
+        for part, level, text, values in parts:
+            status = DiagnosticStatus(level=level, name=f"{self._name}: {part}", message=text)
+            status.values = _key_values(list(values.items()))
+            message.status.append(status)
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 

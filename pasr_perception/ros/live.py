@@ -21,7 +21,7 @@ LIVE = {
     *("library", "autostart", "rectified", "sync_slop_s", "sync_queue", "tf_prefix", "marker_lifetime_s"),
     *("complaint_period_s", "input_patience_s", "rank.hypotheses"),
 }
-LIVE_GROUPS = ("refine.",)
+LIVE_GROUPS = ("refine.", "track.")
 
 
 def is_live(name: str) -> bool:

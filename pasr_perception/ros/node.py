@@ -34,10 +34,11 @@ from pasr_perception.ros.loading import open_pipeline, reopen_pipeline
 from pasr_perception.ros.logs import Complaints, speaking_for
 from pasr_perception.ros.monitor import InputMonitor
 from pasr_perception.ros.params import NodeConfig
-from pasr_perception.ros.processing import FrameProcessor, PosePipeline
+from pasr_perception.ros.processing import FrameProcessor, MakeTracker, PosePipeline
 from pasr_perception.ros.publish import ResultPublisher
 from pasr_perception.ros.services import Services, Work
 from pasr_perception.ros.worker import LatestWorker
+from pasr_perception.track import Tracker
 
 NODE_NAME = "pasr_node"
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -48,12 +49,18 @@ DETECTIONS_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 class PasrNode(LifecycleNode):
     """`pasr_node`. ConfigError if its parameters are unfit; nothing is loaded before `configure` (or `start`).
 
-    `pipeline`: one that is open already, instead of the one that the parameters describe.
+    `pipeline`: one that is open already, instead of the one that the parameters describe; `make_tracker` follows its objects.
     """
 
-    def __init__(self, pipeline: PosePipeline | None = None, node_name: str = NODE_NAME, **node_arguments: Any) -> None:
+    def __init__(
+        self,
+        pipeline: PosePipeline | None = None,
+        node_name: str = NODE_NAME,
+        make_tracker: MakeTracker = Tracker,
+        **node_arguments: Any,
+    ) -> None:
         super().__init__(node_name, **node_arguments)
-        self._given_pipeline = pipeline
+        self._given_pipeline, self._make_tracker = pipeline, make_tracker
         self._config, self._pasr_config = params.declare(self)
         self._complaints = Complaints(self.get_logger(), self._config.complaint_period_s)
         self.diagnostics = Diagnostics(self, self._complaints, self.state)
@@ -118,8 +125,10 @@ class PasrNode(LifecycleNode):
         undo.callback(setattr, self, "_processor", None)
         publisher = ResultPublisher(self, self._config, pipeline.library)
         undo.callback(publisher.destroy)
-        self._processor = FrameProcessor(self, pipeline, publisher, self.diagnostics, self._complaints)
-        self._processor.use(pipeline, self._config)
+        self._processor = FrameProcessor(
+            self, pipeline, publisher, self.diagnostics, self._complaints, self._make_tracker
+        )
+        undo.callback(self._processor.destroy)
 
     def _activate(self, undo: ExitStack) -> None:
         assert self._processor is not None

@@ -58,7 +58,9 @@ class TimedPipeline:
 def run_node(seconds: float) -> int:
     """pasr_node with a TimedPipeline, until it is told to stop."""
     with tempfile.TemporaryDirectory() as folder:
-        return pasr_node.main(["--ros-args", "-p", f"library:={folder}"], TimedPipeline(seconds, Path(folder)))
+        return pasr_node.main(
+            ["--ros-args", "-p", f"library:={folder}", "-p", "tracking:=false"], TimedPipeline(seconds, Path(folder))
+        )
 
 
 def run_camera(hz: float, boxes: int) -> int:

@@ -18,11 +18,11 @@ from typing import Any
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
-from pasr_perception.config import ConfigError, LibraryConfig, PasrConfig, TrackConfig, from_mapping
+from pasr_perception.config import ConfigError, LibraryConfig, PasrConfig, from_mapping
 
 BUILT_IN = ("use_sim_time", "start_type_description_service", "qos_overrides")  # every ROS node has these
-# how a library is built, which the node reads from the library itself; how objects are tracked, which it does not do
-NOT_THE_NODES = (LibraryConfig, TrackConfig)
+# how a library is built, which the node reads from the library itself
+NOT_THE_NODES = (LibraryConfig,)
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class NodeConfig:
     )
     autostart: bool = True  # configure and activate at the start; false: a lifecycle manager does
     image_transport: str = "raw"  # raw: topic `image`; compressed: topic `image/compressed` (jpeg, png)
+    tracking: bool = True  # follow objects over time and settle which mesh they are; false: each frame by itself
+    fixed_frame: str = (
+        ""  # TF frame that stands still, for a camera that moves; empty: objects are followed in the camera's
+    )
     use_depth: bool = False  # take depth images from `depth`: 32FC1 [m] or 16UC1 [mm], registered to the image
     rectified: bool = False  # the image is rectified already: use P of camera_info and no distortion
     sync_slop_s: float = 0.02  # stamps of image, camera_info, detections and depth may differ by less than this [s]

@@ -5,40 +5,45 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 from rclpy.node import Node
 
 from pasr_perception.config import PasrConfig
-from pasr_perception.memory import PartwiseWork, merged
+from pasr_perception.ros.answers import Detecting, Following, Single, Tracking
 from pasr_perception.ros.checks import BadMessage, stamp_to_ns
 from pasr_perception.ros.convert import depth_for, detections_from_msg, frame_from_msgs
 from pasr_perception.ros.diagnostics import Diagnostics, FrameReport
+from pasr_perception.ros.frames import CameraPlace
 from pasr_perception.ros.inputs import InputSet
 from pasr_perception.ros.logs import Complaints
 from pasr_perception.ros.params import NodeConfig
 from pasr_perception.ros.publish import Library, ResultPublisher
-from pasr_perception.types import Detection, Frame, FrameResult
+from pasr_perception.track import Tracker
+from pasr_perception.types import Frame
 
 
-class PosePipeline(Protocol):
+class PosePipeline(Detecting, Protocol):
     """What the node asks of `pasr_perception.Pipeline`."""
 
     @property
     def library(self) -> Library: ...
 
-    config: PasrConfig
-
     def reopened(self, library_dir: Path) -> PosePipeline: ...
 
-    def detect(self, frame: Frame, detections: Sequence[Detection]) -> FrameResult: ...
+
+MakeTracker = Callable[[Any], Tracking]
 
 
 class FrameProcessor:
-    """Answers sets of inputs one after the other. `process` and `survive` run in the worker, the rest anywhere."""
+    """Announces its library, then answers sets of inputs, one after the other.
+
+    `process` and `survive` run in the worker, the rest anywhere.
+    """
 
     def __init__(
         self,
@@ -47,14 +52,35 @@ class FrameProcessor:
         publisher: ResultPublisher,
         diagnostics: Diagnostics,
         speech: Complaints,
+        make_tracker: MakeTracker = Tracker,
     ) -> None:
         self._node, self._pipeline, self._publisher = node, pipeline, publisher
         self._diagnostics, self._complaints = diagnostics, speech
+        self._make_tracker = make_tracker
         self._between_frames = threading.Lock()
-        self._forget_asked = False
-        self._parts = PartwiseWork()
+        self._forget_asked = self._retune_asked = False
         self._config = publisher.config
         self._version = 0
+        fixed_frame = self._config.fixed_frame if self._config.tracking else ""
+        self._camera = CameraPlace(node, fixed_frame) if fixed_frame else None
+        self.use(pipeline, publisher.config)
+
+    def destroy(self) -> None:
+        """Stop listening to TF."""
+        if self._camera is not None:
+            self._camera.destroy()
+
+    def _way_to_answer(self, pipeline: PosePipeline) -> Single | Following:
+        if not self._config.tracking:
+            return Single(pipeline)
+        return Following(pipeline, self._make_tracker(pipeline), self._camera_place if self._camera else None)
+
+    def _camera_place(self, frame: Frame) -> tuple[np.ndarray | None, str]:
+        assert self._camera is not None
+        T, problem = self._camera.at(frame.frame_id, frame.stamp_ns)
+        if problem:
+            self._complaints.complain("no transform" if T is None else "old transform", problem)
+        return T, problem
 
     @property
     def pipeline(self) -> PosePipeline:
@@ -68,6 +94,7 @@ class FrameProcessor:
         """Go over to another pipeline with the next frame and announce its library; returns the announced version."""
         with self._between_frames:
             self._pipeline, self._publisher.config = pipeline, config
+            self._answers = self._way_to_answer(pipeline)
             self._version += 1
             self._publisher.use_library(pipeline.library)
             self._publisher.publish_library(self._version)
@@ -77,6 +104,7 @@ class FrameProcessor:
         """Take over what may change while frames are answered."""
         self._config = self._publisher.config = config
         self._pipeline.config = pasr_config
+        self._retune_asked = True
 
     def forget(self) -> None:
         """Forget what was seen so far: objects are new to TF and RViz from the next frame on. Does not wait."""
@@ -91,36 +119,40 @@ class FrameProcessor:
         """One set of messages, from conversion to publication."""
         with self._between_frames:
             self._forget_if_asked()
+            if self._retune_asked:
+                self._retune_asked = False
+                self._answers.reconfigure()
             self._diagnostics.began()
             self._process(inputs)
 
     def _forget_if_asked(self) -> None:
         if self._forget_asked:
             self._forget_asked = False
+            self._answers.forget()
             self._publisher.forget()
 
     def _process(self, inputs: InputSet) -> None:
         times, waited_s = [time.perf_counter()], self._age_s(inputs)
         frame, notes = self._frame(inputs)
-        detections, bad = detections_from_msg(inputs.detections)
+        detections, bad = detections_from_msg(inputs.detections, self._answers.anonymous)
         times.append(time.perf_counter())
-        result = merged(self._parts.run(lambda part: self._pipeline.detect(frame, part), detections))
+        answer = self._answers.answer(frame, detections)
         times.append(time.perf_counter())
-        if self._parts.limit is not None:
-            notes = (*notes, f"short of memory: {self._parts.limit} objects at a time")
+        notes = (*notes, *answer.notes)
         if not self._node.context.ok():
             return
-        objects, poseless = self._publisher.publish(inputs.image.header, result)
+        objects, poseless = self._publisher.publish(inputs.image.header, answer.settled, answer.unsettled)
         times.append(time.perf_counter())
         problems = [(error.what, str(error)) for error in bad]
-        problems += [("detection rejected", f"detection {d.id!r}: {reason}") for d, reason in result.rejected]
+        problems += [("detection rejected", f"detection {d.id!r}: {reason}") for d, reason in answer.rejected]
         problems += [("no pose", text) for text in poseless]
         for kind, text in problems:
             self._complaints.complain(kind, text)
         said = tuple(text for _, text in problems)
         seconds = (waited_s, times[1] - times[0], times[3] - times[2], self._age_s(inputs))
-        self._diagnostics.answered(FrameReport(frame.stamp_ns, objects, said, result.timings, *seconds, notes))
-        self._publisher.publish_debug(inputs.image.header, frame, result)
+        report = FrameReport(frame.stamp_ns, objects, said, answer.timings, *seconds, notes, answer.tracks)
+        self._diagnostics.answered(report)
+        self._publisher.publish_debug(inputs.image.header, frame, answer.settled)
 
     def _age_s(self, inputs: InputSet) -> float:
         """How long ago the image was taken."""

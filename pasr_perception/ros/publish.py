@@ -56,18 +56,20 @@ class ResultPublisher:
         self.config = config
         self._objects = self._publisher(Detection3DArray, "~/objects", 10)
         self._coarse = self._publisher(Detection3DArray, "~/coarse_objects", 10)
+        self._tentative = self._publisher(Detection3DArray, "~/tentative_objects", 10)
         self._marker_publisher = self._publisher(MarkerArray, "~/markers", 10)
         self._info = self._publisher(VisionInfo, "~/vision_info", LATCHED)
         self._debug = self._publisher(Image, "~/debug_image", QoSProfile(depth=1)) if config.debug_image else None
         self._tf = TransformBroadcaster(node) if config.publish_tf else None
         self._markers, self._book, self._coarse_book = MarkerBook(), ObjectBook(), ObjectBook()
+        self._tentative_book = ObjectBook()
         self._last_tf_ns = -1
         self._last_header: Header | None = None
         self.use_library(library)
 
     def destroy(self) -> None:
         """Take the publishers down."""
-        made = (self._objects, self._coarse, self._marker_publisher, self._info, self._debug)
+        made = (self._objects, self._coarse, self._tentative, self._marker_publisher, self._info, self._debug)
         broadcaster = getattr(self._tf, "pub_tf", None)
         for publisher in (*made, broadcaster):
             if publisher is not None:
@@ -92,8 +94,10 @@ class ResultPublisher:
         if self._last_header is not None and self._node.context.ok():
             self._marker_publisher.publish(self._markers.clear(self._last_header))
 
-    def publish(self, header: Header, result: FrameResult) -> tuple[int, list[str]]:
-        """Send objects, TF and markers of one frame, whose image had this `header`.
+    def publish(
+        self, header: Header, result: FrameResult, unsettled: FrameResult | None = None
+    ) -> tuple[int, list[str]]:
+        """Send objects, TF and markers of one frame, whose image had this `header`, and what is not settled apart from them.
 
         Returns how many objects were sent, and why the others were not.
         """
@@ -107,6 +111,10 @@ class ResultPublisher:
         if self._coarse.get_subscription_count():
             coarse, _ = named_hypotheses(result, coarse=True)
             self._coarse.publish(self._coarse_book.fill(header, coarse, self._shapes))
+        if unsettled is not None and self._tentative.get_subscription_count():
+            tentative, more = named_hypotheses(unsettled)
+            self._tentative.publish(self._tentative_book.fill(header, tentative, self._shapes))
+            problems += more
         return len(objects), problems
 
     def publish_debug(self, header: Header, frame: Frame, result: FrameResult) -> None:

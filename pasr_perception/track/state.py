@@ -111,6 +111,8 @@ def told(
         velocity=np.zeros(6) if track.motion is None else track.motion.twist.copy(),
         first_ns=track.first_ns,
         seen_ns=track.seen_ns,
+        box=track.box.copy(),
+        name=track.name,
         metric=track.metric,
     )
 

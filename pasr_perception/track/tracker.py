@@ -7,6 +7,7 @@ Stamps are all it knows of time: any rate will do, a gap makes poses unsure, and
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -48,10 +49,16 @@ class Tracker:
         self._confidence = pipeline.config.confidence
         self._entries = {entry.id: entry for entry in pipeline.library.entries}
         self._looker = Looker(pipeline, self.config)
-        budget = (self.config.budget_s, self.config.search_share)
-        self._budget = Budget(*budget) if clock is None else Budget(*budget, clock)
+        self._clock = clock or time.perf_counter
+        self._budget = Budget(self.config.budget_s, self.config.search_share, self._clock)
         self._next_id = 1
         self.reset()
+
+    def reconfigure(self, config: TrackConfig) -> None:
+        """Go on with other settings, and with what the pipeline's have become; tracks are kept."""
+        self.config, self._confidence = config, self.pipeline.config.confidence
+        self._looker = Looker(self.pipeline, config)
+        self._budget = Budget(config.budget_s, config.search_share, self._clock)
 
     def reset(self) -> None:
         """Forget all tracks. Their numbers are not used again."""
@@ -64,9 +71,11 @@ class Tracker:
     ) -> TrackedResult:
         """Take one frame with its detections; T_fixed_cam [4, 4] is where the camera was then, if the caller knows.
 
-        Raises ValueError for an unusable frame or transform. Detections that cannot be used come back in `rejected`.
+        Raises ValueError for an unusable frame or transform, LibraryError for a damaged library. Detections that cannot
+        be used come back in `rejected`.
         """
         check_frame(frame)
+        self.pipeline.check()
         T_ref_cam = _checked(T_fixed_cam)
         self._budget.begin_frame()
         notes, ended = self._new_time(frame.stamp_ns, T_fixed_cam is not None)

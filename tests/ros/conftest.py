@@ -44,7 +44,7 @@ def environment(own_domain: int) -> dict[str, str]:
 def start(ros: Any) -> Iterator[Callable[..., Any]]:
     """Makes a node with a pipeline of known answers in this process, started, and the robot around it.
 
-    Keywords other than `node` (arguments of the node) are its parameters.
+    Keywords other than `node` (arguments of the node) are its parameters. It answers each frame by itself unless told otherwise.
     """
     from rclpy.parameter import Parameter
     from robot import FixedPipeline, Robot
@@ -54,7 +54,7 @@ def start(ros: Any) -> Iterator[Callable[..., Any]]:
     robots: list[Any] = []
 
     def make(pipeline: Any = None, node: dict[str, Any] | None = None, **parameters: Any) -> Any:
-        given = {"library": "/somewhere", **parameters}
+        given = {"library": "/somewhere", "tracking": False, **parameters}
         overrides = [Parameter(name.replace("__", "."), value=value) for name, value in given.items()]
         made = PasrNode(pipeline or FixedPipeline(), context=ros, parameter_overrides=overrides, **(node or {}))
         robots.append(Robot(ros, made, prefix=made.get_namespace().rstrip("/")))

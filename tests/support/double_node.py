@@ -36,7 +36,7 @@ def main() -> int:
         return pipeline
 
     node.open_pipeline = open_pipeline
-    return node.main()
+    return node.main([*sys.argv, "--ros-args", "-p", "tracking:=false"])
 
 
 if __name__ == "__main__":

@@ -66,11 +66,15 @@ class World:
     searched: list[str] = field(default_factory=list)
     looked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     uncroppable: bool = False
+    checks: int = 0  # how often the library's files were looked at
 
     def __post_init__(self) -> None:
         entries = (entry("mug", Symmetry()), entry("box", HALF_TURN), entry("can", Symmetry()))
         index = {e.id: i for i, e in enumerate(entries)}
         self.library = SimpleNamespace(entries=entries, index_of=index.__getitem__)
+
+    def check(self) -> None:
+        self.checks += 1
 
     def clock(self) -> float:
         return self.now

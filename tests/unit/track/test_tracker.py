@@ -32,6 +32,7 @@ def test_a_new_object_is_searched_then_followed(film):
     it.settle("a", frames=20)
     assert len(it.world.searched) <= 3  # the last ones because its mesh rested on little
     assert len(it.world.looked) == 21
+    assert it.world.checks >= 22  # a library cut short while mapped would end the process
 
 
 def test_what_goes_out_of_sight_coasts_is_lost_and_is_given_up(film):
