@@ -77,6 +77,7 @@ def benchmark(
         Path | None, typer.Option(help="A folder that `pasr library fetch-demo --all` wrote; default: fetch it.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Meshes of the test split.")] = 110,
+    photographed: Annotated[int, typer.Option(min=0, help="How many of them are photographed; 0 = all.")] = 0,
     per_mesh: PerMesh = 1,
     library: Annotated[bool, typer.Option(help="Build the library too.")] = True,
     seed: Seed = BENCHMARK_SEED,
@@ -95,7 +96,8 @@ def benchmark(
             with progress_bar(None) as tell:
                 fetch_demo(folder, everything=True, progress=tell)
         sources = choose_test_meshes(sources_from_paths([folder]), count)
-        made = _generate(out / "photos", sources, PhotoPlan(per_mesh=per_mesh, seed=seed), workers)
+        shown = choose_test_meshes(sources, photographed) if photographed else sources
+        made = _generate(out / "photos", shown, PhotoPlan(per_mesh=per_mesh, seed=seed), workers)
         _say(made, out / "photos")
         if library:
             ready_library(sources, out / "library")

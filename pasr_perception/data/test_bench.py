@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
-from pasr_perception.data.split import TEST, known_look_alikes, split_of
+from pasr_perception.data.split import TEST, known_look_alikes, split_meshes
 from pasr_perception.library.manifest import MeshSource
 
 LARGEST_GROUP = 4  # look-alikes; larger groups (a tap in ten sizes) would fill the library with one thing
@@ -23,10 +23,8 @@ def choose_test_meshes(
     ValueError where the test split holds fewer.
     """
     known = [tuple(group) for group in (known_look_alikes() if groups is None else groups)]
-    # The shipped point encoder was trained by the hash alone, before the groups were known, and its card counts its meshes without
-    # naming them: it may have seen any mesh that the hash trains on, so that mesh's look-alikes are left out.
-    tainted = {i for group in known if any(split_of(other) != TEST for other in group) for i in group}
-    allowed = {s.id for s in sources if split_of(s.id) == TEST} - tainted
+    splits = split_meshes((s.id for s in sources), known)
+    allowed = {i for i, split in splits.items() if split == TEST}
     if len(allowed) < count:
         raise ValueError(f"count: expected at most {len(allowed)}, the meshes of the test split, got {count}")
     chosen: set[str] = set()
