@@ -210,6 +210,7 @@ class LibraryConfig:
     features: str = "lifted"  # lifted: from rendered views | learned: by a point encoder | both
     point_encoder: str = ""  # weights of a point encoder (pasr train points); empty = the package's own
     learned_share: float = 0.3  # of learned features in `both`
+    lifted_from: str = ""  # a lifted library whose views of the same meshes are used instead of rendering them again
     views: int = 36  # rendered views that features are lifted from, for the so3 pose set
     upright_views: int = 24  # the same for the upright one, which looks from a part of the sphere only
     supersample: int = 2  # rays per pixel side; sharp views are worth it

@@ -23,6 +23,7 @@ from pasr_perception.coarse import turn_maps
 from pasr_perception.config import LibraryConfig
 from pasr_perception.crop import CropSpec
 from pasr_perception.encoders.base import Encoder, image_batch
+from pasr_perception.encoders.centring import centred_cloud
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.symmetry import find_symmetries
@@ -37,6 +38,7 @@ from pasr_perception.library.meshes import MeshError, has_colour, load_mesh
 from pasr_perception.library.parallel import made_in_order
 from pasr_perception.library.resume import already_there, check_features, check_settings
 from pasr_perception.library.sample import normalisation, normalised, sample_colours, sample_surface
+from pasr_perception.library.seen import SeenMesh, SeenMeshes
 from pasr_perception.library.store import LibraryError, LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
 from pasr_perception.library.strangers import strangers
 from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background
@@ -186,6 +188,7 @@ class MeshBuilder:
     def __init__(self, encoder: Encoder, header: LibraryHeader, config: LibraryConfig, features: PointFeatures) -> None:
         self.encoder, self.config = encoder, config
         self._header, self._features = header, features
+        self._seen = SeenMeshes(config.lifted_from, header) if config.lifted_from else None
 
     def make(self, source: MeshSource) -> BuiltMesh:
         """Build one mesh. Raises MeshError if the file is of no use."""
@@ -201,23 +204,27 @@ class MeshBuilder:
         samples = sample_surface(unit_mesh, config.points, int(rng.integers(2**31)))
         count = config.upright_views if source.pose_set == "upright" else config.views
         looks = view_poses(source.pose_set, source.up, count, rng)
-        views = self._look(unit_mesh, view, appearance, looks, rng)
-        maps = self._encode(views)
-        lifted = lift_features(samples, views, maps)
+        seen = None if self._seen is None else self._seen.of(source, samples)
+        if seen is None:
+            views = self._look(unit_mesh, view, appearance, looks, rng)
+            maps = self._encode(views)
+            lifted = lift_features(samples, views, maps)
+            turns = torch.as_tensor(np.stack([v.rotation for v in views]))
+            seen = SeenMesh(centred_cloud(lifted.features), lifted.weight, turns, _pooled(maps, views).half())
         rotations = base_poses(source.pose_set, source.up)
         points = torch.as_tensor(samples.points)
         colours = sample_colours(unit_mesh, samples) if appearance == "known" else None
         cloud = PointCloud.of(samples, colours, source.up)
-        features = self._features(lifted.features, cloud).half()
+        features = self._features(seen.lifted, cloud).half()
         templates = build_templates(
             points, features.float(), torch.as_tensor(rotations, dtype=torch.float32), view, self._header.splat
         )
         data = MeshData(
             points=points,
             features=features,
-            weight=lifted.weight,
-            view_rotation=torch.as_tensor(np.stack([v.rotation for v in views])),
-            view_pooled=_pooled(maps, views).half(),
+            weight=seen.weight,
+            view_rotation=seen.view_rotation,
+            view_pooled=seen.view_pooled,
         )
         frame = normalisation(mesh)
         symmetry = source.symmetry

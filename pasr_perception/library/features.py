@@ -28,14 +28,13 @@ class PointFeatures:
     learned: LoadedPoints | None  # None where nothing is learned
 
     def __call__(self, lifted: torch.Tensor, cloud: PointCloud) -> torch.Tensor:
-        """Centred unit features [N, D] of one mesh's points from its lifted ones [N, D] and its cloud, up axis +y."""
-        mine = centred_cloud(lifted)
+        """Centred unit features [N, D] of one mesh's points from its centred lifted ones [N, D] and its cloud, up axis +y."""
         if self.learned is None:
-            return mine
+            return lifted
         learned = centred_cloud(self.learned.encoder.encode(cloud))
         if self.source.kind == "learned":
             return learned
-        return centred_cloud(normalize((1 - self.source.share) * mine + self.source.share * learned, dim=1))
+        return centred_cloud(normalize((1 - self.source.share) * lifted + self.source.share * learned, dim=1))
 
 
 def point_features(config: LibraryConfig, encoder: Encoder) -> PointFeatures:

@@ -50,7 +50,7 @@ def made(bench, weights: Path, kind: str, share: float = 0.5):
 
 def test_each_source_gives_its_own(bench, weights: Path, cloud: PointCloud, lifted: torch.Tensor) -> None:
     features = made(bench, weights, "lifted")
-    assert torch.equal(features(lifted, cloud), centred_cloud(lifted))
+    assert torch.equal(features(lifted, cloud), lifted)
     learned = made(bench, weights, "learned")
     assert learned.learned is not None
     torch.testing.assert_close(learned(lifted, cloud), centred_cloud(learned.learned.encoder.encode(cloud)))
@@ -68,9 +68,7 @@ def test_both_is_what_a_concatenation_would_score(
     )
     average = 0.7 * mine + 0.3 * learned
     torch.testing.assert_close(average @ query, written_twice)
-    torch.testing.assert_close(
-        made(bench, weights, "both", 0.3)(lifted, cloud), centred_cloud(normalize(average, dim=1))
-    )
+    torch.testing.assert_close(made(bench, weights, "both", 0.3)(mine, cloud), centred_cloud(normalize(average, dim=1)))
 
 
 def test_up_is_turned_upwards(bench) -> None:
