@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,18 @@ def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     """Indices of the largest value of each part of values, which are `sizes` long."""
     begin = itertools.accumulate(sizes[:-1], initial=0)
     return torch.stack([first + part.argmax() for first, part in zip(begin, values.split(list(sizes)), strict=True)])
+
+
+@dataclass(frozen=True)
+class Look:
+    """The crops of one frame's detections, encoded."""
+
+    frame: Frame
+    crops: tuple[Crop, ...]
+    maps: torch.Tensor | None  # [B, T, D, g, g] of `Pipeline.encode`; None without crops
+    rejected: tuple[tuple[Detection, str], ...]
+    crop_s: float
+    encode_s: float
 
 
 class Pipeline:
@@ -115,18 +127,27 @@ class Pipeline:
         self, frame: Frame, detections: Sequence[Detection], only: Sequence[str | None] | None = None
     ) -> FrameResult:
         """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked)."""
-        times = [time.perf_counter()]
-        self.check()
         wanted = self._wanted(detections, only)
+        look = self.look(frame, detections)
+        return self.explain(look, None if only is None else [wanted[id(c.detection)] for c in look.crops])
+
+    def look(self, frame: Frame, detections: Sequence[Detection]) -> Look:
+        """Crop and encode: all that does not depend on which meshes are asked about."""
+        began = time.perf_counter()
+        self.check()
         crops, rejected = crop_detections(frame, detections, self.crop_spec)
-        times.append(time.perf_counter())
-        if not crops:
-            return FrameResult((), StageTimings(crop=times[1] - times[0]), tuple(rejected))
-        maps = self.encode(crops)
-        times.append(time.perf_counter())
+        cropped = time.perf_counter()
+        maps = self.encode(crops) if crops else None
+        return Look(frame, tuple(crops), maps, tuple(rejected), cropped - began, time.perf_counter() - cropped)
+
+    def explain(self, look: Look, only: Sequence[int | None] | None = None) -> FrameResult:
+        """Which meshes the crops of a look show, and where; `only` restricts each crop to a mesh, by its index."""
+        if look.maps is None:
+            return FrameResult((), StageTimings(crop=look.crop_s), look.rejected)
+        frame, crops, maps = look.frame, look.crops, look.maps
+        times = [time.perf_counter()]
         box_size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in crops]), dtype=torch.float32).to(self.device)
-        restricted = None if only is None else [wanted[id(c.detection)] for c in crops]
-        candidates = self.search(maps, box_size, restricted)
+        candidates = self.search(maps, box_size, only)
         times.append(time.perf_counter())
         refined = self.refine(candidates, maps, crops)
         times.append(time.perf_counter())
@@ -134,9 +155,11 @@ class Pipeline:
         times.append(time.perf_counter())
         objects = [self._lift(frame, crop, b, a) for crop, b, a in zip(crops, before, after, strict=True)]
         times.append(time.perf_counter())
-        spans = [b - a for a, b in itertools.pairwise(times)]
+        spans = [look.crop_s, look.encode_s, *(b - a for a, b in itertools.pairwise(times))]
         unplaced = [(c.detection, "no pose explains its box") for c, o in zip(crops, objects, strict=True) if o is None]
-        return FrameResult(tuple(o for o in objects if o is not None), StageTimings(*spans), (*rejected, *unplaced))
+        return FrameResult(
+            tuple(o for o in objects if o is not None), StageTimings(*spans), (*look.rejected, *unplaced)
+        )
 
     def check(self) -> None:
         """Raise LibraryError if a file of the library was cut short while in use: reading what is gone would end the process."""

@@ -23,7 +23,13 @@ Library = Annotated[Path, typer.Option("--library", "-l", help="A library made b
 MethodName = Annotated[
     str, typer.Option(help="chance, pooled, global, lifted, learned or both; the last three name the library's kind.")
 ]
-Ranker = Annotated[str, typer.Option(help="Of method global: module:function that makes its ranker of a library.")]
+Ranker = Annotated[
+    str,
+    typer.Option(
+        help="Of method global: weights of `pasr train global`, or module:function that makes a ranker of a pipeline; "
+        "default: the package's own weights."
+    ),
+]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings.")]
 Docs = Annotated[
     Path, typer.Option("--docs", help="Folder whose results.json, results/ and results.md the numbers go to.")

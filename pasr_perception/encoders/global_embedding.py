@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from pasr_perception.encoders.base import EncoderError
 from pasr_perception.library.files import write_atomically
 
 FORMAT = "pasr-global-embedding"
+SHIPPED = {"efficientnet-lite0": "efficientnet_lite0_global.safetensors"}  # image encoder -> file beside this one
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,11 @@ def save_global(path: str | Path, module: GlobalEmbedding, image_encoder: tuple[
 
 
 def load_global(path: str | Path, image_encoder: tuple[str, str]) -> GlobalEmbedding:
-    """Raises EncoderError if the file is not one, or was trained on another image encoder's features."""
+    """The embedding of a file, or the package's own for this image encoder where `path` is empty.
+
+    Raises EncoderError if there is none, the file is not one, or it was trained on another image encoder's features.
+    """
+    path = path or _shipped(image_encoder[0])
     try:
         with safe_open(path, framework="pt", device="cpu") as opened:
             plain = opened.metadata() or {}
@@ -111,3 +117,11 @@ def load_global(path: str | Path, image_encoder: tuple[str, str]) -> GlobalEmbed
     if beside != image_encoder:
         raise EncoderError(f"{path}: was trained on features of {beside}, not of {image_encoder}; train one for it")
     return module.eval().requires_grad_(False)
+
+
+def _shipped(image_encoder: str) -> Path:
+    if image_encoder not in SHIPPED:
+        raise EncoderError(
+            f"no global embedding ships for the image encoder {image_encoder}; train one (pasr train global) and name its file"
+        )
+    return Path(str(resources.files("pasr_perception.encoders") / SHIPPED[image_encoder]))

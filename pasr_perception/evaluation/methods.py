@@ -14,9 +14,10 @@ import numpy as np
 
 from pasr_perception.crop import crop_detections
 from pasr_perception.data.records import PublishedHypothesis
+from pasr_perception.encoders.global_embedding import load_global
 from pasr_perception.evaluation.baselines import Placer, PooledBaseline
+from pasr_perception.evaluation.global_ranker import GlobalRanker
 from pasr_perception.geometry.viewpoints import pose_set
-from pasr_perception.library.store import MeshLibrary
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.types import Camera, Crop, Detection, Frame, Hypothesis
 
@@ -45,25 +46,30 @@ class Method(Protocol):
 
 
 class CropRanker(Protocol):
-    """A global embedding: mesh ids with scores, best first, for each crop."""
+    """Mesh ids with scores, best first, for each crop."""
 
     def rank(self, crops: Sequence[Crop]) -> list[list[tuple[str, float]]]: ...
 
 
 class PipelineMethod:
-    """The pipeline as a user has it; asked once more, restricted to the true meshes, where those are told."""
+    """The pipeline as a user has it; asked once more of the same crops, restricted to the true meshes, where those are told."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
     def ask(self, frame: Frame, detections: Sequence[Detection], true_ids: Sequence[str] | None = None) -> list[Answer]:
-        free = {id(o.detection): o for o in self._pipeline.detect(frame, detections).objects}
+        look = self._pipeline.look(frame, detections)
+        free = {id(o.detection): o for o in self._pipeline.explain(look).objects}
         answers = [
             _answer(free[id(d)].hypotheses, free[id(d)].coarse) if id(d) in free else Answer() for d in detections
         ]
         if true_ids is None:
             return answers
-        told = {id(o.detection): o for o in self._pipeline.detect(frame, detections, true_ids).objects}
+        true = {id(d): self._pipeline.library.index_of(i) for d, i in zip(detections, true_ids, strict=True)}
+        told = {
+            id(o.detection): o
+            for o in self._pipeline.explain(look, [true[id(c.detection)] for c in look.crops]).objects
+        }
         given = [told.get(id(d)) for d in detections]
         return [
             answer if g is None else replace(answer, given=g.best.T_cam_obj, given_before=_pose(g.coarse))
@@ -113,7 +119,7 @@ class ChanceMethod:
 
 
 class RankingMethod:
-    """A global embedding, which retrieves and gives no pose."""
+    """What retrieves and gives no pose: a global embedding."""
 
     def __init__(self, pipeline: Pipeline, ranker: CropRanker) -> None:
         self._pipeline, self._ranker = pipeline, ranker
@@ -127,7 +133,7 @@ class RankingMethod:
 
 
 def make_method(name: str, pipeline: Pipeline, ranker: str = "", seed: int = 0) -> Method:
-    """The method of that name over an opened pipeline. `ranker`: module:function that makes the global embedding's ranker."""
+    """The method of that name over an opened pipeline. `ranker`, of method global: see `load_ranker`."""
     if name not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
     if name == "chance":
@@ -135,18 +141,24 @@ def make_method(name: str, pipeline: Pipeline, ranker: str = "", seed: int = 0) 
     if name == "pooled":
         return PooledMethod(pipeline)
     if name == "global":
-        return RankingMethod(pipeline, load_ranker(ranker, pipeline.library))
+        return RankingMethod(pipeline, load_ranker(ranker, pipeline))
     return PipelineMethod(pipeline)
 
 
-def load_ranker(where: str, library: MeshLibrary) -> CropRanker:
-    """What `module:function` makes of a library. Raises ValueError where that names nothing."""
+def load_ranker(where: str, pipeline: Pipeline) -> CropRanker:
+    """The ranker of a file of global weights (empty: the package's own), or what `module:function` makes of the pipeline.
+
+    Raises EncoderError for a file that is none, ValueError where `module:function` names nothing.
+    """
+    if ":" not in where:
+        return GlobalRanker(pipeline, load_global(where, (pipeline.encoder.name, pipeline.encoder.fingerprint)))
     module, _, function = where.partition(":")
     try:
         make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"ranker: expected module:function, made for a library, got {where!r} ({error})") from error
-    return make(library)
+        raise ValueError(f"ranker: expected module:function, made for a pipeline, got {where!r} ({error})") from error
+    ranker: CropRanker = make(pipeline)
+    return ranker
 
 
 def _answer(

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from pasr_perception.crop import crop_detections
 from pasr_perception.data.records import Truth
-from pasr_perception.evaluation.methods import METHODS, make_method
+from pasr_perception.encoders.base import EncoderError
+from pasr_perception.encoders.global_embedding import GlobalConfig, GlobalEmbedding, load_global, save_global
+from pasr_perception.evaluation.methods import METHODS, load_ranker, make_method
 from pasr_perception.types import Crop
 
 
 class ByColour:
     """Ranks by the order of the library, reversed."""
 
-    def __init__(self, library) -> None:
-        self.ids = [e.id for e in library.entries][::-1]
+    def __init__(self, pipeline) -> None:
+        self.ids = [e.id for e in pipeline.library.entries][::-1]
 
     def rank(self, crops: list[Crop]) -> list[list[tuple[str, float]]]:
         return [[(i, 1.0) for i in self.ids] for _ in crops]
@@ -50,13 +54,13 @@ def test_chance_follows_its_seed(pipeline, item):
 
 
 def test_a_global_embedding_ranks_without_poses(pipeline, item, monkeypatch):
-    monkeypatch.setattr("pasr_perception.evaluation.methods.load_ranker", lambda where, library: ByColour(library))
+    monkeypatch.setattr("pasr_perception.evaluation.methods.load_ranker", lambda where, pipeline: ByColour(pipeline))
     answers = make_method("global", pipeline, "somewhere:rank").ask(item.frame, item.detections)
     assert answers[0].mesh_ids == tuple(e.id for e in pipeline.library.entries)[::-1]
     assert answers[0].pose is None
 
 
-@pytest.mark.parametrize("where", ["", "json:nothing", "no.such.module:f"])
+@pytest.mark.parametrize("where", ["json:nothing", "no.such.module:f"])
 def test_a_ranker_that_is_not_there_is_named(pipeline, where):
     with pytest.raises(ValueError, match=r"ranker: expected module:function"):
         make_method("global", pipeline, where)
@@ -65,3 +69,34 @@ def test_a_ranker_that_is_not_there_is_named(pipeline, where):
 def test_unknown_methods_are_named(pipeline):
     with pytest.raises(ValueError, match=f"expected one of {', '.join(METHODS)}, got 'magic'"):
         make_method("magic", pipeline)
+
+
+def test_crops_are_encoded_once_though_asked_about_twice(pipeline, item, monkeypatch):
+    asked = []
+    encode = pipeline.encode
+    monkeypatch.setattr(pipeline, "encode", lambda crops: asked.append(len(crops)) or encode(crops))
+    answers = make_method("lifted", pipeline).ask(item.frame, item.detections, ["box", "can_red"])
+    assert asked == [2]
+    told = pipeline.detect(item.frame, item.detections, ["box", "can_red"])
+    for answer, estimate in zip(answers, told.objects, strict=True):
+        np.testing.assert_array_equal(answer.given, estimate.best.T_cam_obj)
+
+
+def test_a_global_embedding_of_a_file_ranks_every_mesh(pipeline, item, tmp_path):
+    torch.manual_seed(0)
+    module = GlobalEmbedding(GlobalConfig(dim=pipeline.encoder.dim, hidden=16, embedding=8)).eval()
+    beside = (pipeline.encoder.name, pipeline.encoder.fingerprint)
+    save_global(tmp_path / "global.safetensors", module, beside)
+    ranker = load_ranker(str(tmp_path / "global.safetensors"), pipeline)
+    crops = crop_detections(item.frame, item.detections, pipeline.crop_spec)[0]
+    ranked = ranker.rank(crops)
+    assert len(ranked) == 2
+    loaded = load_global(tmp_path / "global.safetensors", beside)
+    maps = pipeline.encode(crops)[:1, 0]
+    box = torch.tensor(crops[0].box / len(crops[0].image), dtype=torch.float32)[None]
+    for mesh_id, score in ranked[0]:
+        mine = loaded.embed_mesh(pipeline.library.data(pipeline.library.index_of(mesh_id)).features.float())
+        assert score == pytest.approx(float(loaded.embed_crops(maps, box)[0] @ mine), abs=1e-5)
+    assert [s for _, s in ranked[0]] == sorted((s for _, s in ranked[0]), reverse=True)
+    with pytest.raises(EncoderError, match="no global embedding ships"):
+        load_ranker("", pipeline)
