@@ -67,6 +67,11 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{value:.1f}{unit}" if unit else f"{value:.3f}"
 
 
+def standard_error(objects: int) -> str:
+    """What chance alone does to a share of so many objects."""
+    return f"A share of {objects} objects has a standard error of up to {0.5 / max(objects, 1) ** 0.5:.2f}.\n"
+
+
 def synthetic_row(name: str, scores: Mapping[str, Any]) -> list[str]:
     """One row of the papers' layout."""
     cells = [number(scores[key], "°" if key == "median_rotation_deg" else "") for key, _ in SYNTHETIC_COLUMNS]
@@ -75,7 +80,8 @@ def synthetic_row(name: str, scores: Mapping[str, Any]) -> list[str]:
 
 def _synthetic(reports: Sequence[Mapping[str, Any]], title: str = "Synthetic benchmark") -> str:
     head = ["method", "objects", *(column for _, column in SYNTHETIC_COLUMNS)]
-    lines = [f"## {title}\n", _about(reports)]
+    objects = [parts["all"]["objects"] for report in reports for parts in report["levels"].values()]
+    lines = [f"## {title}\n", _about(reports), standard_error(min(objects))]
     for level in sorted({level for report in reports for level in report["levels"]}):
         there = [r for r in reports if level in r["levels"]]
         rows = []
@@ -104,7 +110,8 @@ def _synthetic(reports: Sequence[Mapping[str, Any]], title: str = "Synthetic ben
 
 
 def _real(reports: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["## Real photos (HOPE development set)\n", _about(reports), DEVELOPMENT]
+    objects = [report["parts"]["all"]["objects"] for report in reports]
+    lines = ["## Real photos (HOPE development set)\n", _about(reports), DEVELOPMENT, standard_error(min(objects))]
     rows = []
     for report in reports:
         for part, scores in report["parts"].items():

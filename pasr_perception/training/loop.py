@@ -52,9 +52,10 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The averaged weights, and how far they came."""
+    """The averaged weights, what they were trained on, and how far they came."""
 
     encoder: PointEncoder
+    meshes: tuple[str, ...]  # ids of those trained on
     counters: Counters
     validation: Validation
 
@@ -131,7 +132,7 @@ class Training:
         if math.isnan(shown.known) and math.isnan(shown.bare):  # resumed at its end
             shown = validate(self._average.module, self._validation, self._processes.device)
         self._processes.wait()
-        return TrainingResult(self._average.module, counters, shown)
+        return TrainingResult(self._average.module, tuple(mesh.id for mesh in self._data.meshes), counters, shown)
 
     def _epoch(self, epoch: int, counters: Counters, progress: Progress) -> tuple[float, Counters]:
         """One pass over the meshes; returns the mean alignment."""

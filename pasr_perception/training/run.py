@@ -88,7 +88,8 @@ def card(request: TrainRequest, result: TrainingResult) -> dict[str, Any]:
     return {
         "recipe": result.counters.recipe,
         "begun_with": request.begin_with or "random weights",
-        "split": "by a hash of the id (pasr_perception/data/split.py); the demo's meshes and their families are test",
+        "split": "data.split.split_meshes: by a hash of the id; look-alikes, the demo's meshes and their families are test",
+        "trained_on": list(result.meshes),
         "validation_alignment": {"known": result.validation.known, "bare": result.validation.bare},
         "torch": torch.__version__,
     }

@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], TrainRequest
 
     def train(request: TrainRequest, processes, progress) -> TrainingResult:
         assert request == seen[-1][1]
-        return TrainingResult(None, None, Validation(0.5, 0.25))  # type: ignore[arg-type]
+        return TrainingResult(None, (), None, Validation(0.5, 0.25))  # type: ignore[arg-type]
 
     monkeypatch.setattr("pasr_perception.training.run.observed", observed)
     monkeypatch.setattr("pasr_perception.training.run.train_points", train)

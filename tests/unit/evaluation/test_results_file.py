@@ -75,6 +75,8 @@ def test_tables_of_reports_in_the_order_of_the_methods_with_their_commands(tmp_p
     assert "pasr chance\npasr lifted" in text
     assert "| pooled, all | 9 | 0.100 | 0.200 | 0.300 |" in text
     assert "0.625" in text
+    assert "A share of 4 objects has a standard error of up to 0.25." in text
+    assert "A share of 9 objects has a standard error of up to 0.17." in text
 
 
 def test_cells():

@@ -29,6 +29,7 @@ def test_training_leaves_weights_with_their_card(request_: TrainRequest, shared_
     loaded = load_point_encoder(str(request_.folder / WEIGHTS), BESIDE, torch.device("cpu"))
     assert loaded.encoder.config.dim == 24  # the observations', not the request's
     assert loaded.card["recipe"]["meshes"] == 2
+    assert loaded.card["trained_on"] == ["block", "truck"]
     assert loaded.card["recipe"]["train"]["seed"] == 0
     assert loaded.card["validation_alignment"]["bare"] == pytest.approx(result.validation.bare)
     again = train_points(
