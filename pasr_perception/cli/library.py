@@ -75,6 +75,30 @@ def add(library: Library, meshes: Meshes, options: MeshOptions) -> None:
 
 
 @library_app.command()
+def relearn(
+    lifted: Annotated[Path, typer.Argument(help="A library of lifted features.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new library.", show_default=False)],
+    features: Annotated[str, typer.Option(help="learned or both.")] = "both",
+    point_encoder: Annotated[str, typer.Option(help="Weights of a point encoder (pasr train points).")] = "",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+) -> None:
+    """Make a library of learned features, or of both, from a lifted one: the same meshes, seen in its views."""
+    with errors_in_words(STOPPED):
+        import dataclasses
+
+        from pasr_perception.config import PasrConfig, load_config
+        from pasr_perception.encoders import load_encoder
+        from pasr_perception.library.relearn import relearn_library
+
+        settings = load_config(config) if config else PasrConfig()
+        wanted = dataclasses.replace(settings.library, features=features, point_encoder=point_encoder)
+        loaded, _ = load_encoder(settings.encoder)
+        with progress_bar(None) as tell:
+            report = relearn_library(lifted, output, loaded, wanted, tell)
+    _say(report, output)
+
+
+@library_app.command()
 def remove(
     library: Library, ids: Annotated[list[str], typer.Argument(help="Ids of meshes.", show_default=False)]
 ) -> None:

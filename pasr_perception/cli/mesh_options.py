@@ -40,9 +40,6 @@ class MeshOptions:
         str | None, typer.Option(help="Point features: lifted, learned or both (add: as the library has them).")
     ] = None
     point_encoder: Annotated[str | None, typer.Option(help="Weights of a point encoder (pasr train points).")] = None
-    lifted_from: Annotated[
-        Path | None, typer.Option(help="A lifted library whose views of the same meshes are used: seconds a mesh less.")
-    ] = None
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0 ...")] = None
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the same command was stopped: meshes that are there are kept.")
@@ -66,8 +63,6 @@ class MeshOptions:
         name = self.encoder or (header and header.encoder_name)
         encoder = _said(name=name, weights=self.weights, device=self.device)
         library = _said(features=self.features or (header and header.features.kind), point_encoder=self.point_encoder)
-        if self.lifted_from is not None:
-            library["lifted_from"] = str(self.lifted_from)
         if header and header.features.kind == "both":
             library["learned_share"] = header.features.share
         return dataclasses.replace(

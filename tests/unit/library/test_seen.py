@@ -12,6 +12,7 @@ from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.encoders.points.encoder import PointEncoder
 from pasr_perception.encoders.points.weights import save_point_encoder
 from pasr_perception.library.build import build_library, library_header
+from pasr_perception.library.relearn import relearn_library
 from pasr_perception.library.sample import normalised, sample_surface
 from pasr_perception.library.seen import SeenMeshes
 from pasr_perception.library.store import LibraryError, MeshLibrary
@@ -48,6 +49,27 @@ def test_a_learned_library_takes_the_views_of_a_lifted_one(
     assert torch.equal(mine.data(0).features, theirs.data(0).features)
     assert torch.equal(mine.data(0).view_pooled, theirs.data(0).view_pooled)
     assert mine.entries[0].offset_mean == theirs.entries[0].offset_mean
+
+
+def test_relearning_makes_the_same_entries_with_other_features(
+    bench, library_path: Path, small_points: PointEncoderConfig, tmp_path: Path
+) -> None:
+    weights = tmp_path / "points.safetensors"
+    torch.manual_seed(0)
+    save_point_encoder(weights, PointEncoder(small_points), (bench.encoder.name, bench.encoder.fingerprint), {})
+    config = dataclasses.replace(bench.config, points=99, features="both", point_encoder=str(weights))
+    report = relearn_library(library_path, tmp_path / "both", bench.encoder, config)
+    lifted, both = MeshLibrary.open(library_path), MeshLibrary.open(tmp_path / "both")
+    assert report.built == ("block", "can", "truck")
+    assert both.header.features.kind == "both"
+    for mine, theirs in zip(both.entries, lifted.entries, strict=True):
+        same = ("id", "category", "source_path", "unit", "appearance", "pose_set", "up", "scale", "symmetry")
+        assert [getattr(mine, name) for name in same] == [getattr(theirs, name) for name in same]
+    assert torch.equal(both.data(0).points, lifted.data(0).points)  # as many as there, whatever the settings say
+    assert not torch.equal(both.data(0).features, lifted.data(0).features)
+    assert relearn_library(library_path, tmp_path / "both", bench.encoder, config).kept == report.built
+    with pytest.raises(LibraryError, match="cannot be lifted from: it has features both"):
+        relearn_library(tmp_path / "both", tmp_path / "more", bench.encoder, config)
 
 
 def test_other_points_and_other_libraries_are_refused(bench, library_path: Path) -> None:
