@@ -14,7 +14,6 @@ from rich.table import Table
 from pasr_perception.cli.terminal import errors_in_words, progress_bar
 
 if TYPE_CHECKING:
-    from pasr_perception.evaluation.methods import Method
     from pasr_perception.pipeline import Pipeline
 
 evaluate_app = typer.Typer(help="How good a method is, on synthetic photos, real ones and the papers' data sets.")
@@ -33,6 +32,10 @@ Ranker = Annotated[
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings.")]
 Docs = Annotated[
     Path, typer.Option("--docs", help="Folder whose results.json, results/ and results.md the numbers go to.")
+]
+Memory = Annotated[
+    Path | None,
+    typer.Option("--memory", help="Folder of encoded crops: several methods on the same photos encode once."),
 ]
 Seed = Annotated[int, typer.Option(help="Of the boxes' jitter and of chance.")]
 
@@ -53,11 +56,13 @@ def synthetic_command(
     repeats: Annotated[int, typer.Option(min=1, help="Times each photo is asked about, with other boxes.")] = 1,
     transfer: Annotated[str, typer.Option(help="Name of another library's source: the numbers go beside.")] = "",
     config: Config = None,
+    memory: Memory = None,
     seed: Seed = 0,
 ) -> None:
     """One method on synthetic photos at each occlusion level: retrieval, category, pose of the retrieved mesh."""
     with errors_in_words():
         from pasr_perception.data.synthetic.photo_set import PhotoSet
+        from pasr_perception.evaluation.methods import make_method
         from pasr_perception.evaluation.results_file import merge_results, write_report
         from pasr_perception.evaluation.synthetic import (
             PhotoProtocol,
@@ -68,7 +73,8 @@ def synthetic_command(
         )
         from pasr_perception.evaluation.tables import write_tables
 
-        pipeline, made = _method(library, config, method, ranker, seed)
+        pipeline = _opened(library, config, memory)
+        made = make_method(method, pipeline, ranker, seed)
         protocol = PhotoProtocol(boxes, jitter, seed, tuple(levels.split(",")), limit, repeats)
         with progress_bar(None) as tell:
             outcomes = evaluate_photos(PhotoSet.open(photos), pipeline.library, made, protocol, tell)
@@ -99,15 +105,18 @@ def bop_command(
     every: Annotated[int, typer.Option(min=1, help="Only every n-th photo.")] = 1,
     jitter: Annotated[float, typer.Option(help="How far each edge of a box is off, as a share of the side.")] = 0.1,
     config: Config = None,
+    memory: Memory = None,
     seed: Seed = 0,
 ) -> None:
     """One method on real photos with known poses: identity, shape class, ADD-S, MSSD, MSPD and, with depth, VSD."""
     with errors_in_words():
+        from pasr_perception.evaluation.methods import make_method
         from pasr_perception.evaluation.real_photos import RealProtocol, judge_photos, real_report, real_results
         from pasr_perception.evaluation.results_file import merge_results, write_report
         from pasr_perception.evaluation.tables import write_tables
 
-        pipeline, made = _method(library, config, method, ranker, seed)
+        pipeline = _opened(library, config, memory)
+        made = make_method(method, pipeline, ranker, seed)
         protocol = RealProtocol(jitter=jitter, seed=seed, every=every)
         with progress_bar(None) as tell:
             judged, facts = judge_photos(photos, pipeline.library, made, protocol, tell)
@@ -133,11 +142,13 @@ def papers_command(
     method: MethodName = "lifted",
     ranker: Ranker = "",
     config: Config = None,
+    memory: Memory = None,
     seed: Seed = 0,
 ) -> None:
     """One method on Pix3D or Pascal3D+: retrieval, category, pose and shape of the retrieved mesh; annotated boxes."""
     with errors_in_words():
         from pasr_perception.cli.demo import ready_library
+        from pasr_perception.evaluation.methods import make_method
         from pasr_perception.evaluation.papers import judge_papers, paper_data, papers_report
         from pasr_perception.evaluation.results_file import write_report
         from pasr_perception.evaluation.tables import write_tables
@@ -145,7 +156,8 @@ def papers_command(
         frames, sources = paper_data(data, photos)
         if not library.exists():
             ready_library(sources, library)
-        pipeline, made = _method(library, config, method, ranker, seed)
+        pipeline = _opened(library, config, memory)
+        made = make_method(method, pipeline, ranker, seed)
         with progress_bar(None) as tell:
             outcomes = judge_papers(frames, pipeline.library, made, tell)
         about = f"{data}: {len(pipeline.library.entries)} meshes, {len(outcomes)} whole objects; annotated boxes."
@@ -217,13 +229,19 @@ def evaluate_command(
     console.print(f"report: {out / 'report.json'}\npage:   {(out / 'index.html').absolute()}", soft_wrap=True)
 
 
-def _method(library: Path, config: Path | None, name: str, ranker: str, seed: int) -> tuple[Pipeline, Method]:
-    from pasr_perception.config import load_config
-    from pasr_perception.evaluation.methods import make_method
+def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline:
+    from pasr_perception.config import PasrConfig, load_config
+    from pasr_perception.encoders import load_encoder
+    from pasr_perception.encoders.remembered import RememberingEncoder
+    from pasr_perception.library.store import MeshLibrary
     from pasr_perception.pipeline import Pipeline
 
-    pipeline = Pipeline.open(library, load_config(config) if config else None)
-    return pipeline, make_method(name, pipeline, ranker, seed)
+    settings = load_config(config) if config else PasrConfig()
+    if memory is None:
+        return Pipeline.open(library, settings)
+    encoder, device = load_encoder(settings.encoder)
+    opened = MeshLibrary.open(library, expect_encoder=(encoder.name, encoder.fingerprint))
+    return Pipeline(opened, RememberingEncoder(encoder, memory), settings, device)
 
 
 def _command() -> str:
