@@ -7,6 +7,7 @@ from importlib import resources
 import torch
 
 from pasr_perception.config import EncoderConfig
+from pasr_perception.data.split import split_meshes
 from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.encoders.points.weights import SHIPPED, load_point_encoder
@@ -21,6 +22,13 @@ def test_they_load_by_the_default_encoders_name(clouds: list[PointCloud]) -> Non
     assert features.shape == (len(points), encoder.dim)
     assert torch.isfinite(features).all()
     assert {"recipe", "validation_alignment", "split"} <= loaded.card.keys()
+
+
+def test_they_saw_no_mesh_that_is_not_for_training() -> None:
+    encoder, device = load_encoder(EncoderConfig(device="cpu"))
+    seen = load_point_encoder("", (encoder.name, encoder.fingerprint), device).card["trained_on"]
+    assert len(seen) > 300
+    assert set(split_meshes(seen).values()) == {"train"}
 
 
 def test_they_are_small() -> None:
