@@ -81,13 +81,22 @@ def global_embedding(
 ) -> None:
     """Train the global embedding, the contrastive baseline (CMIC), on the point encoder's observations."""
     with errors_in_words():
+        import dataclasses
+
+        from pasr_perception.data.split import meshes_of
         from pasr_perception.encoders.global_embedding import save_global
         from pasr_perception.training.cache import ObservationCache
         from pasr_perception.training.contrast import ContrastConfig, train_global
 
         observations = ObservationCache.open(cache)
         with progress_bar(steps) as tell:
-            module, scores = train_global(observations, ContrastConfig(steps=steps, seed=seed), tell)
+            recipe = ContrastConfig(steps=steps, seed=seed)
+            module, scores = train_global(observations, recipe, tell)
         header = observations.header
-        save_global(output, module, (str(header["encoder"]), str(header["fingerprint"])))
+        card = {
+            "recipe": dataclasses.asdict(recipe),
+            "trained_on": meshes_of("train", (mesh.id for mesh in observations.meshes)),
+            "validation": dataclasses.asdict(scores),
+        }
+        save_global(output, module, (str(header["encoder"]), str(header["fingerprint"])), card)
     typer.echo(f"{output}: of {scores.meshes} held-out meshes {scores.top1:.2f} found first, {scores.top5:.2f} in five")

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -89,11 +91,13 @@ def in_ellipse(boxes: torch.Tensor, grid: int) -> torch.Tensor:
     return (r2 <= 1) | (r2 == r2.amin((1, 2), keepdim=True))
 
 
-def save_global(path: str | Path, module: GlobalEmbedding, image_encoder: tuple[str, str]) -> None:
-    """Write weights (float16) with their configuration; the file at `path` is replaced."""
+def save_global(
+    path: str | Path, module: GlobalEmbedding, image_encoder: tuple[str, str], card: Mapping[str, Any] | None = None
+) -> None:
+    """Write weights (float16) with their configuration and card (data, recipe, scores); the file at `path` is replaced."""
     weights = {name: tensor.detach().cpu().half().contiguous() for name, tensor in module.state_dict().items()}
     plain = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(module.config))}
-    plain |= {"image_encoder": json.dumps(image_encoder)}
+    plain |= {"image_encoder": json.dumps(image_encoder), "card": json.dumps(card or {})}
     write_atomically(Path(path), lambda file: save_file(weights, file, plain))
 
 

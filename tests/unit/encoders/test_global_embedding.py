@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
+from pasr_perception.config import EncoderConfig
+from pasr_perception.data.split import split_meshes
+from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import EncoderError
 from pasr_perception.encoders.global_embedding import (
+    SHIPPED,
     GlobalConfig,
     GlobalEmbedding,
     in_ellipse,
@@ -58,3 +65,13 @@ def test_it_comes_back_from_its_file_and_only_beside_its_encoder(module: GlobalE
     )
     with pytest.raises(EncoderError, match="train one for it"):
         load_global(file, ("dinov2", "ffff"))
+
+
+def test_the_shipped_one_loads_and_saw_training_meshes_alone() -> None:
+    encoder, _ = load_encoder(EncoderConfig(device="cpu"))
+    module = load_global("", (encoder.name, encoder.fingerprint))
+    assert module.config.dim == encoder.dim
+    file = str(resources.files("pasr_perception.encoders") / SHIPPED[encoder.name])
+    with safe_open(file, framework="pt") as opened:
+        seen = json.loads(opened.metadata()["card"])["trained_on"]
+    assert set(split_meshes(seen).values()) == {"train"}
