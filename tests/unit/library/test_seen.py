@@ -31,12 +31,18 @@ class Counting:
         return self._encoder.encode(images)
 
 
-def test_a_learned_library_takes_the_views_of_a_lifted_one(
-    bench, library_path: Path, small_points: PointEncoderConfig, tmp_path: Path
-) -> None:
-    weights = tmp_path / "points.safetensors"
+@pytest.fixture
+def weights(bench, small_points: PointEncoderConfig, tmp_path: Path) -> Path:
+    """An untrained point encoder beside the test encoder."""
+    path = tmp_path / "points.safetensors"
     torch.manual_seed(0)
-    save_point_encoder(weights, PointEncoder(small_points), (bench.encoder.name, bench.encoder.fingerprint), {})
+    save_point_encoder(path, PointEncoder(small_points), (bench.encoder.name, bench.encoder.fingerprint), {})
+    return path
+
+
+def test_a_learned_library_takes_the_views_of_a_lifted_one(
+    bench, library_path: Path, weights: Path, tmp_path: Path
+) -> None:
     learned = dataclasses.replace(bench.config, features="learned", point_encoder=str(weights))
     encoder = Counting(bench.encoder)
     again = dataclasses.replace(learned, lifted_from=str(library_path))
@@ -52,11 +58,8 @@ def test_a_learned_library_takes_the_views_of_a_lifted_one(
 
 
 def test_relearning_makes_the_same_entries_with_other_features(
-    bench, library_path: Path, small_points: PointEncoderConfig, tmp_path: Path
+    bench, library_path: Path, weights: Path, tmp_path: Path
 ) -> None:
-    weights = tmp_path / "points.safetensors"
-    torch.manual_seed(0)
-    save_point_encoder(weights, PointEncoder(small_points), (bench.encoder.name, bench.encoder.fingerprint), {})
     config = dataclasses.replace(bench.config, points=99, features="both", point_encoder=str(weights))
     report = relearn_library(library_path, tmp_path / "both", bench.encoder, config)
     lifted, both = MeshLibrary.open(library_path), MeshLibrary.open(tmp_path / "both")
