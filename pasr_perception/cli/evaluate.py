@@ -167,6 +167,48 @@ def papers_command(
     Console().print(f"tables: {tables}", soft_wrap=True)
 
 
+@evaluate_app.command("ablate")
+def ablate_command(
+    photos: Annotated[Path, typer.Argument(help="Photos made by `pasr data generate` or `benchmark`.")],
+    library: Library,
+    docs: Docs,
+    also: Annotated[
+        list[str] | None, typer.Option(help="NAME=LIBRARY: the same meshes with other point features, beside them.")
+    ] = None,
+    levels: Annotated[str, typer.Option(help="Occlusion levels, with commas between.")] = "L0,L2",
+    jitter: Annotated[float, typer.Option(help="How far each edge of a box is off, as a share of the side.")] = 0.05,
+    limit: Annotated[int, typer.Option(min=0, help="Photos per level at most; 0 = all.")] = 0,
+    grid_photos: Annotated[int, typer.Option(min=0, help="Photos that view grids are scored on; 0 = none.")] = 0,
+    config: Config = None,
+    seed: Seed = 0,
+) -> None:
+    """What each part is worth: refinement, its steps and unknowns, where point features come from, number of views."""
+    with errors_in_words():
+        from pasr_perception.config import load_config
+        from pasr_perception.data.synthetic.photo_set import PhotoSet
+        from pasr_perception.evaluation.ablation import ablate, look_at_photos
+        from pasr_perception.evaluation.results_file import write_report
+        from pasr_perception.evaluation.synthetic import PhotoProtocol
+        from pasr_perception.evaluation.tables import write_tables
+        from pasr_perception.pipeline import Pipeline
+
+        pipeline = Pipeline.open(library, load_config(config) if config else None)
+        others = {name: pipeline.reopened(path) for name, path in (_named(text) for text in also or [])}
+        protocol = PhotoProtocol(jitter=jitter, seed=seed, levels=tuple(levels.split(",")), limit=limit)
+        with progress_bar(None) as tell:
+            asked = look_at_photos(pipeline, PhotoSet.open(photos), protocol, tell)
+            families = ablate(pipeline, others, asked, grid_photos, tell)
+        about = (
+            f"{len(pipeline.library)} meshes, features {pipeline.library.header.features.kind}; boxes around the whole object, "
+            f"jittered {jitter:.0%}; seed {seed}. One thing is changed at a time; shares of so few photos have a standard error "
+            f"of up to {0.5 / (len(asked) / len(protocol.levels)) ** 0.5:.2f}."
+        )
+        entry = {"kind": "ablation", "method": "ablation", "about": about, "command": _command()}
+        write_report(docs, "ablation", {**entry, "families": families})
+        tables = write_tables(docs)
+    Console().print(f"tables: {tables}", soft_wrap=True)
+
+
 @evaluate_app.command("tables")
 def tables_command(docs: Annotated[Path, typer.Argument(help="Folder with results/*.json.")] = Path("docs")) -> None:
     """Make results.md again from the reports that are there."""
@@ -242,6 +284,14 @@ def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline
     encoder, device = load_encoder(settings.encoder)
     opened = MeshLibrary.open(library, expect_encoder=(encoder.name, encoder.fingerprint))
     return Pipeline(opened, RememberingEncoder(encoder, memory), settings, device)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """What NAME=PATH says. Raises ValueError where it says neither."""
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise ValueError(f"--also: expected NAME=LIBRARY, got {text!r}")
+    return name, Path(path)
 
 
 def _command() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pasr_perception.data.detector import jitter_box
+from pasr_perception.data.records import BagFrame
 from pasr_perception.data.split import known_look_alikes
 from pasr_perception.data.synthetic.photo_set import PhotoRecord, PhotoSet
 from pasr_perception.evaluation.methods import Answer, Method
@@ -70,19 +71,25 @@ def evaluate_photos(
     records = chosen_records(photos, protocol, set(kinds))
     for done, record in enumerate(records):
         item = photos.frame(record, protocol.boxes)
-        truth = item.truths[0]
-        assert truth.box is not None
         for repeat in range(protocol.repeats):
-            rng = np.random.default_rng([protocol.seed, repeat, zlib.crc32(record.name.encode())])
-            box = jitter_box(truth.box, protocol.jitter, item.frame.camera, rng)
+            box = asked_box(item, record, protocol, repeat)
             answer = method.ask(item.frame, [Detection(box, id=record.name)])[0]
-            outcomes.append(_outcome(record, answer, kinds))
+            outcomes.append(outcome_of(record, answer, kinds))
         if tell is not None:
             tell(record.name, done, len(records))
     return outcomes
 
 
-def _outcome(record: PhotoRecord, answer: Answer, kinds: Mapping[str, MeshKind]) -> Outcome:
+def asked_box(item: BagFrame, record: PhotoRecord, protocol: PhotoProtocol, repeat: int = 0) -> np.ndarray:
+    """The photo's box [4], jittered by the protocol's seed and the photo's name."""
+    box = item.truths[0].box
+    assert box is not None
+    rng = np.random.default_rng([protocol.seed, repeat, zlib.crc32(record.name.encode())])
+    return jitter_box(box, protocol.jitter, item.frame.camera, rng)
+
+
+def outcome_of(record: PhotoRecord, answer: Answer, kinds: Mapping[str, MeshKind]) -> Outcome:
+    """What an answer is worth."""
     symmetry = kinds[record.mesh_id].symmetry
     return Outcome(
         record.name,

@@ -148,6 +148,22 @@ def _papers(reports: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(["## The papers' data sets\n", _about(reports), markdown(head, rows), _commands(reports)])
 
 
+def _ablation(reports: Sequence[Mapping[str, Any]]) -> str:
+    head = ["variant, level", "objects", *(title for _, title in SYNTHETIC_COLUMNS)]
+    lines = ["## Ablations\n"]
+    for report in reports:
+        lines += [_about([report])]
+        for family, variants in report["families"].items():
+            rows = [
+                synthetic_row(f"{variant}, {level}", scores)
+                for level in sorted({level for levels in variants.values() for level in levels})
+                for variant, levels in variants.items()
+                if (scores := levels.get(level))
+            ]
+            lines += [f"### {family[0].upper()}{family[1:]}\n", markdown(head, rows)]
+    return "\n".join([*lines, _commands(reports)])
+
+
 def _about(reports: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(dict.fromkeys(str(report["about"]) for report in reports)) + "\n"
 
@@ -167,4 +183,5 @@ RENDERERS: dict[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
     "visible": partial(_synthetic, title="Synthetic benchmark, boxes around what is seen"),
     "transfer": partial(_synthetic, title="Transfer to a library of another source"),
     "papers": _papers,
+    "ablation": _ablation,
 }

@@ -1,0 +1,196 @@
+"""Ablations, PASR's and ours: one thing is changed at a time, on photos whose crops are encoded once.
+
+PASR varies the number of refinement steps and of views (n elevations x 3n azimuths x n in-plane turns: 24, 81, 192, 648). Ours
+are the solver, what else it may move, and where point features come from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pasr_perception.config import RefineConfig
+from pasr_perception.crop import crop_detections
+from pasr_perception.data.synthetic.photo_set import PhotoRecord, PhotoSet
+from pasr_perception.evaluation.methods import RANKED, Answer
+from pasr_perception.evaluation.retrieval import Outcome, retrieval_scores, split_by
+from pasr_perception.evaluation.synthetic import PhotoProtocol, asked_box, chosen_records, mesh_kinds, outcome_of
+from pasr_perception.geometry.viewpoints import UPRIGHT_ELEVATIONS, UPRIGHT_INPLANE, look_at, up_rotation
+from pasr_perception.library.resident import attraction
+from pasr_perception.lift import LiftError
+from pasr_perception.pipeline import Pipeline
+from pasr_perception.rank import Ranked, rank
+from pasr_perception.templates import Templates, build_templates, outline_mismatch, score_many
+from pasr_perception.types import Camera, Candidates, Crop, Detection
+
+Tell = Callable[[str, int, int], None]
+OFF = RefineConfig(iterations=0)
+STEPS = (10, 20, 30, 50)  # of AdamW
+GRIDS = (2, 3, 4, 6)  # n of PASR's view grids
+NO_COVERAGE = 1e-3  # next to no weight of the coverage term; none at all is refused, since scale would be free
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One photo, cropped and encoded."""
+
+    record: PhotoRecord
+    camera: Camera
+    crop: Crop
+    maps: torch.Tensor  # [1, T, D, g, g] of `Pipeline.encode`
+
+
+def look_at_photos(pipeline: Pipeline, photos: PhotoSet, protocol: PhotoProtocol, tell: Tell) -> list[Asked]:
+    """The photos of the protocol that show a mesh of the library."""
+    records, found = chosen_records(photos, protocol, {e.id for e in pipeline.library.entries}), []
+    for done, record in enumerate(records):
+        tell(record.name, done, len(records))
+        item = photos.frame(record, protocol.boxes)
+        detection = Detection(asked_box(item, record, protocol), id=record.name)
+        crops = crop_detections(item.frame, [detection], pipeline.crop_spec)[0]
+        if crops:
+            found.append(Asked(record, item.frame.camera, crops[0], pipeline.encode(crops)))
+    return found
+
+
+# --- the two halves of a search ------------------------------------------------------------------------------------
+
+
+def box_sizes(asked: Sequence[Asked], device: torch.device) -> torch.Tensor:
+    """Width and height [B, 2] of the crops' boxes, pixels."""
+    return torch.tensor(np.stack([a.crop.box[2:] - a.crop.box[:2] for a in asked]), dtype=torch.float32, device=device)
+
+
+def searched(pipeline: Pipeline, asked: Sequence[Asked]) -> list[Candidates]:
+    """What the library's own search finds."""
+    return [pipeline.search(a.maps, box_sizes([a], pipeline.device))[0] for a in asked]
+
+
+def view_grid(n: int, up: str) -> np.ndarray:
+    """PASR's rotations [3n^3, 3, 3] with n elevations, 3n azimuths and n in-plane turns over the ranges of the upright set."""
+    elevations = np.linspace(UPRIGHT_ELEVATIONS[0], UPRIGHT_ELEVATIONS[-1], n)
+    rolls = np.linspace(UPRIGHT_INPLANE[0], UPRIGHT_INPLANE[-1], n)
+    azimuths = np.arange(3 * n) * (2 * np.pi / (3 * n))
+    return np.stack([look_at(e, a, t) for e in elevations for a in azimuths for t in rolls]) @ up_rotation(up)
+
+
+def gridded(pipeline: Pipeline, asked: Sequence[Asked], n: int) -> list[Candidates]:
+    """The best pose of every mesh on a grid of 3n^3 views, all scored exactly; the best meshes of each photo."""
+    maps = torch.cat([a.maps[:, 0] for a in asked])
+    size = box_sizes(asked, pipeline.device)
+    best = []
+    for i, entry in enumerate(pipeline.library.entries):
+        data = pipeline.library.data(i)
+        points, features = data.points.to(maps.device), data.features.float().to(maps.device)
+        rotations = torch.as_tensor(view_grid(n, entry.up), dtype=torch.float32, device=maps.device)
+        header = pipeline.library.header
+        templates = build_templates(points, features, rotations, header.view, header.splat)
+        best.append(_best_views(maps, size, features, templates, pipeline.config.coarse.outline_weight))
+    rotation, similarity, value = (torch.stack(part, 1) for part in zip(*best, strict=True))  # [B, M, ...]
+    meshes = torch.arange(len(best))
+    found = []
+    for b in range(len(asked)):
+        order = pipeline.rivals.margin(value[b].cpu(), meshes).argsort(descending=True, stable=True)[:RANKED]
+        there = order.to(value.device)
+        turn = torch.zeros(len(order), dtype=torch.long, device=value.device)
+        found.append(Candidates(order, rotation[b, there], turn, similarity[b, there], value[b, there]))
+    return found
+
+
+def _best_views(
+    maps: torch.Tensor, size: torch.Tensor, features: torch.Tensor, templates: Templates, outline_weight: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Each photo's best pose of one mesh: rotation [B, 3, 3], similarity [B] and value [B]."""
+    similarity = score_many(maps, features, templates)
+    value, pose = (similarity - outline_weight * outline_mismatch(templates.outline, size)).max(1)
+    return templates.rotation[pose], similarity.gather(1, pose[:, None])[:, 0], value
+
+
+def refined(
+    pipeline: Pipeline, asked: Sequence[Asked], candidates: Sequence[Candidates], config: RefineConfig
+) -> list[Answer]:
+    """What is answered of the photos after refining their candidates."""
+    answers = []
+    for a, found in zip(asked, candidates, strict=True):
+        after = pipeline.refine([found], a.maps, [a.crop], config)[0]
+        ranked = rank(after, attraction(pipeline.library), pipeline.config.rank, pipeline.config.confidence)
+        answers.append(_answer(pipeline, a, ranked))
+    return answers
+
+
+def _answer(pipeline: Pipeline, asked: Asked, ranked: Ranked) -> Answer:
+    ids = tuple(pipeline.library.entries[mesh].id for mesh in ranked.mesh_index)
+    try:
+        pose = pipeline.place(
+            ranked.mesh_index[0], ranked.rotation[0], ranked.displacement[0], asked.crop, asked.camera
+        )
+    except LiftError:
+        return Answer(ids)
+    return Answer(ids, pose)
+
+
+# --- what is varied ------------------------------------------------------------------------------------------------
+
+Scores = dict[str, Any]  # level -> scores
+Table = dict[str, dict[str, Scores]]  # what is varied -> variant -> scores
+
+
+def ablate(
+    pipeline: Pipeline, others: Mapping[str, Pipeline], asked: Sequence[Asked], grid_photos: int, tell: Tell
+) -> Table:
+    """All variants on the same photos. `others`: pipelines over libraries of the same meshes with other point features, by name.
+
+    View grids are scored exactly on the first `grid_photos` photos alone; 0 leaves them out.
+    """
+    default, found = pipeline.config.refine, searched(pipeline, asked)
+    moving = replace(default, unknowns=6, iterations=3)
+    configs: dict[str, dict[str, RefineConfig]] = {
+        "refinement": {
+            "initial search": OFF,
+            "Newton": replace(default, polish=0),
+            "Newton and polish (default)": default,
+        },
+        "AdamW steps": {"0": OFF, **{str(n): RefineConfig(method="adamw", steps=n) for n in STEPS}},
+        "unknowns": {
+            "rotation (default)": default,
+            "and shift, scale": moving,
+            "and shift, scale, no coverage term": replace(moving, coverage_weight=NO_COVERAGE),
+        },
+    }
+    table: Table = {}
+    total = (
+        sum(len(variants) for variants in configs.values()) + 1 + len(others) + (2 * len(GRIDS) if grid_photos else 0)
+    )
+    done = 0
+
+    def put(family: str, name: str, answers: Callable[[], list[Answer]], photos: Sequence[Asked] = asked) -> None:
+        nonlocal done
+        tell(f"{family}: {name}", done, total)
+        table.setdefault(family, {})[name] = _scores(pipeline, photos, answers())
+        done += 1
+
+    for family, variants in configs.items():
+        for name, config in variants.items():
+            put(family, name, lambda config=config: refined(pipeline, asked, found, config))  # type: ignore[misc]
+    for name, other in {"this library": pipeline, **others}.items():
+        put("point features", name, lambda other=other: refined(other, asked, searched(other, asked), default))  # type: ignore[misc]
+    some = asked[:grid_photos]
+    for n in GRIDS if some else ():
+        best = gridded(pipeline, some, n)
+        for name, config in {"initial": OFF, "refined": default}.items():
+            put("views", f"{3 * n**3}, {name}", lambda c=config, b=best: refined(pipeline, some, b, c), some)  # type: ignore[misc]
+    return table
+
+
+def _scores(pipeline: Pipeline, asked: Sequence[Asked], answers: Sequence[Answer]) -> Scores:
+    kinds = mesh_kinds(pipeline.library)
+    outcomes: list[Outcome] = [outcome_of(a.record, answer, kinds) for a, answer in zip(asked, answers, strict=True)]
+    return {
+        level: dataclasses.asdict(retrieval_scores(part, kinds))
+        for level, part in split_by(outcomes, lambda o: o.level).items()
+    }
