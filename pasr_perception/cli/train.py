@@ -9,14 +9,14 @@ import typer
 
 from pasr_perception.cli.terminal import errors_in_words, progress_bar
 
-train_app = typer.Typer(help="Train on meshes: point encoder, global embedding.", no_args_is_help=True)
+train_app = typer.Typer(help="Train on meshes: point encoder, global embedding, feature adapter.", no_args_is_help=True)
 
 STOPPED = "stopped; finished epochs and observations are kept (go on with the same command and --resume)"
 
 
 @train_app.callback()
 def train() -> None:
-    """Train on meshes: point encoder, global embedding."""
+    """Train on meshes: point encoder, global embedding, feature adapter."""
 
 
 @train_app.command()
@@ -100,3 +100,28 @@ def global_embedding(
         }
         save_global(output, module, (str(header["encoder"]), str(header["fingerprint"])), card)
     typer.echo(f"{output}: of {scores.meshes} held-out meshes {scores.top1:.2f} found first, {scores.top5:.2f} in five")
+
+
+@train_app.command()
+def adapter(
+    cache: Annotated[Path, typer.Argument(help="Folder of observations that `pasr train points` made.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    steps: Annotated[int, typer.Option(min=1)] = 2500,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train the feature adapter (InexactCAD 3.1.1) on the point encoder's observations."""
+    with errors_in_words():
+        from pasr_perception.encoders.adapter import save_adapter
+        from pasr_perception.training.adapter import AdaptConfig, card, train_adapter
+        from pasr_perception.training.cache import ObservationCache
+
+        observations, config = ObservationCache.open(cache), AdaptConfig(steps=steps, seed=seed)
+        with progress_bar(steps) as tell:
+            module = train_adapter(observations, config, tell)
+        found = card(observations, config, module)
+        header = observations.header
+        save_adapter(output, module, (str(header["encoder"]), str(header["fingerprint"])), found)
+    for name, scores in found["validation"].items():
+        typer.echo(
+            f"{name}: {scores['near']:.3f} of cells matched to their place, {scores['top1']:.3f} of meshes found"
+        )

@@ -52,15 +52,15 @@ class ContrastScores:
     top5: float
 
 
-def shape_features(look: Look, views: Sequence[ObservedView]) -> torch.Tensor:
-    """Centred features [n, D] of the cloud's points that the views show."""
+def shape_features(look: Look, views: Sequence[ObservedView]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of the cloud's points [N] bool the views show, and the centred features [n, D] of these."""
     total = torch.zeros(len(look.cloud.points), views[0].target.shape[1])
     for view in views:
         target, weight = view.target.float(), view.weight.float()
         for k in range(view.index.shape[1]):
             total.index_add_(0, view.index[:, k].long(), target * weight[:, k : k + 1])
     seen = total.abs().sum(1) > 0
-    return centred_cloud(normalize(total[seen], dim=1))
+    return seen, centred_cloud(normalize(total[seen], dim=1))
 
 
 class Pairs:
@@ -86,7 +86,7 @@ class Pairs:
         first = self._looks[mesh][0]
         photo = self._looks[mesh][look].views[view]
         others = [v for i, v in enumerate(first.views) if look != 0 or i != view]
-        return photo.target.float(), shape_features(first, others)
+        return photo.target.float(), shape_features(first, others)[1]
 
     def drawn(self, mesh: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         looks = self._looks[mesh]

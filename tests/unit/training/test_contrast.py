@@ -44,10 +44,10 @@ def test_a_shape_is_made_of_the_other_views(cache) -> None:
     looks = cache.load(cache.meshes[0])
     photo, shape = pairs.pair(0, 1, 0)
     assert torch.equal(photo, looks[0].views[1].target.float())
-    assert torch.equal(shape, shape_features(looks[0], [looks[0].views[0]]))
+    assert torch.equal(shape, shape_features(looks[0], [looks[0].views[0]])[1])
     painted, whole = pairs.pair(0, 0, 1)
     assert torch.equal(painted, looks[1].views[0].target.float())
-    assert torch.equal(whole, shape_features(looks[0], looks[0].views))
+    assert torch.equal(whole, shape_features(looks[0], looks[0].views)[1])
 
 
 def test_photos_find_their_shapes_after_training_and_the_seed_decides(cache) -> None:
