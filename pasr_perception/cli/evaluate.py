@@ -178,11 +178,13 @@ def ablate_command(
     levels: Annotated[str, typer.Option(help="Occlusion levels, with commas between.")] = "L0,L2",
     jitter: Annotated[float, typer.Option(help="How far each edge of a box is off, as a share of the side.")] = 0.05,
     limit: Annotated[int, typer.Option(min=0, help="Photos per level at most; 0 = all.")] = 0,
-    grid_photos: Annotated[int, typer.Option(min=0, help="Photos that view grids are scored on; 0 = none.")] = 0,
+    families: Annotated[str, typer.Option(help="What is varied; `views` is slow with large libraries.")] = (
+        "refinement,steps,unknowns,features,views"
+    ),
     config: Config = None,
     seed: Seed = 0,
 ) -> None:
-    """What each part is worth: refinement, its steps and unknowns, where point features come from, number of views."""
+    """What each part is worth: refinement, its steps and unknowns, where point features come from, the number of views."""
     with errors_in_words():
         from pasr_perception.config import load_config
         from pasr_perception.data.synthetic.photo_set import PhotoSet
@@ -197,14 +199,15 @@ def ablate_command(
         protocol = PhotoProtocol(jitter=jitter, seed=seed, levels=tuple(levels.split(",")), limit=limit)
         with progress_bar(None) as tell:
             asked = look_at_photos(pipeline, PhotoSet.open(photos), protocol, tell)
-            families = ablate(pipeline, others, asked, grid_photos, tell)
+            table = ablate(families.split(","), pipeline, others, asked, tell)
         about = (
             f"{len(pipeline.library)} meshes, features {pipeline.library.header.features.kind}; boxes around the whole object, "
             f"jittered {jitter:.0%}; seed {seed}. One thing is changed at a time; shares of so few photos have a standard error "
             f"of up to {0.5 / (len(asked) / len(protocol.levels)) ** 0.5:.2f}."
         )
-        entry = {"kind": "ablation", "method": "ablation", "about": about, "command": _command()}
-        write_report(docs, "ablation", {**entry, "families": families})
+        for family, variants in table.items():
+            entry = {"kind": "ablation", "method": family, "about": about, "command": _command()}
+            write_report(docs, f"ablation_{family}", {**entry, "variants": variants})
         tables = write_tables(docs)
     Console().print(f"tables: {tables}", soft_wrap=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pasr_perception.data.synthetic.photo_set import PhotoRecord, PhotoSet
 from pasr_perception.evaluation.methods import RANKED, Answer
 from pasr_perception.evaluation.retrieval import Outcome, retrieval_scores, split_by
 from pasr_perception.evaluation.synthetic import PhotoProtocol, asked_box, chosen_records, mesh_kinds, outcome_of
+from pasr_perception.evaluation.tables import ABLATED
 from pasr_perception.geometry.viewpoints import UPRIGHT_ELEVATIONS, UPRIGHT_INPLANE, look_at, up_rotation
 from pasr_perception.library.resident import attraction
 from pasr_perception.lift import LiftError
@@ -137,53 +139,60 @@ def _answer(pipeline: Pipeline, asked: Asked, ranked: Ranked) -> Answer:
 # --- what is varied ------------------------------------------------------------------------------------------------
 
 Scores = dict[str, Any]  # level -> scores
-Table = dict[str, dict[str, Scores]]  # what is varied -> variant -> scores
+Variants = dict[str, Callable[[], list[Answer]]]
 
 
-def ablate(
-    pipeline: Pipeline, others: Mapping[str, Pipeline], asked: Sequence[Asked], grid_photos: int, tell: Tell
-) -> Table:
-    """All variants on the same photos. `others`: pipelines over libraries of the same meshes with other point features, by name.
+def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Pipeline], asked: Sequence[Asked]) -> Variants:
+    """Name -> what answers all photos, of one of ABLATED. Raises ValueError for a family that there is not.
 
-    View grids are scored exactly on the first `grid_photos` photos alone; 0 leaves them out.
+    `others`: pipelines over libraries of the same meshes with other point features, by name.
     """
-    default, found = pipeline.config.refine, searched(pipeline, asked)
+    default = pipeline.config.refine
     moving = replace(default, unknowns=6, iterations=3)
-    configs: dict[str, dict[str, RefineConfig]] = {
+    refinements: dict[str, dict[str, RefineConfig]] = {
         "refinement": {
             "initial search": OFF,
             "Newton": replace(default, polish=0),
             "Newton and polish (default)": default,
         },
-        "AdamW steps": {"0": OFF, **{str(n): RefineConfig(method="adamw", steps=n) for n in STEPS}},
+        "steps": {"AdamW 0": OFF, **{f"AdamW {n}": RefineConfig(method="adamw", steps=n) for n in STEPS}},
         "unknowns": {
             "rotation (default)": default,
             "and shift, scale": moving,
             "and shift, scale, no coverage term": replace(moving, coverage_weight=NO_COVERAGE),
         },
     }
-    table: Table = {}
-    total = (
-        sum(len(variants) for variants in configs.values()) + 1 + len(others) + (2 * len(GRIDS) if grid_photos else 0)
-    )
-    done = 0
+    if family in refinements:
+        found = cache(lambda: searched(pipeline, asked))
+        return {
+            name: lambda config=config: refined(pipeline, asked, found(), config)  # type: ignore[misc]
+            for name, config in refinements[family].items()
+        }
+    if family == "features":
+        return {
+            name: lambda other=other: refined(other, asked, searched(other, asked), default)  # type: ignore[misc]
+            for name, other in {pipeline.library.header.features.kind: pipeline, **others}.items()
+        }
+    if family == "views":
+        views = cache(partial(gridded, pipeline, asked))
+        return {
+            f"{3 * n**3} views, {name}": lambda n=n, config=config: refined(pipeline, asked, views(n), config)  # type: ignore[misc]
+            for n in GRIDS
+            for name, config in {"initial search": OFF, "refined": default}.items()
+        }
+    raise ValueError(f"family: expected one of {', '.join(ABLATED)}, got {family!r}")
 
-    def put(family: str, name: str, answers: Callable[[], list[Answer]], photos: Sequence[Asked] = asked) -> None:
-        nonlocal done
-        tell(f"{family}: {name}", done, total)
-        table.setdefault(family, {})[name] = _scores(pipeline, photos, answers())
-        done += 1
 
-    for family, variants in configs.items():
-        for name, config in variants.items():
-            put(family, name, lambda config=config: refined(pipeline, asked, found, config))  # type: ignore[misc]
-    for name, other in {"this library": pipeline, **others}.items():
-        put("point features", name, lambda other=other: refined(other, asked, searched(other, asked), default))  # type: ignore[misc]
-    some = asked[:grid_photos]
-    for n in GRIDS if some else ():
-        best = gridded(pipeline, some, n)
-        for name, config in {"initial": OFF, "refined": default}.items():
-            put("views", f"{3 * n**3}, {name}", lambda c=config, b=best: refined(pipeline, some, b, c), some)  # type: ignore[misc]
+def ablate(
+    families: Sequence[str], pipeline: Pipeline, others: Mapping[str, Pipeline], asked: Sequence[Asked], tell: Tell
+) -> dict[str, dict[str, Scores]]:
+    """Family -> variant -> scores, all on the same photos. View grids are scored exactly: for small libraries."""
+    variants = {family: variants_of(family, pipeline, others, asked) for family in families}
+    todo = [(family, name) for family in families for name in variants[family]]
+    table: dict[str, dict[str, Scores]] = {family: {} for family in families}
+    for done, (family, name) in enumerate(todo):
+        tell(f"{family}: {name}", done, len(todo))
+        table[family][name] = _scores(pipeline, asked, variants[family][name]())
     return table
 
 

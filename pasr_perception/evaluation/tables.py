@@ -12,6 +12,7 @@ from pasr_perception.evaluation.results_file import read_reports
 from pasr_perception.library.files import write_atomically
 
 TABLES = "results.md"
+ABLATED = ("refinement", "steps", "unknowns", "features", "views")  # in this order
 SYNTHETIC_COLUMNS = (
     ("top1", "top-1"),
     ("top5", "top-5"),
@@ -151,16 +152,14 @@ def _papers(reports: Sequence[Mapping[str, Any]]) -> str:
 def _ablation(reports: Sequence[Mapping[str, Any]]) -> str:
     head = ["variant, level", "objects", *(title for _, title in SYNTHETIC_COLUMNS)]
     lines = ["## Ablations\n"]
-    for report in reports:
-        lines += [_about([report])]
-        for family, variants in report["families"].items():
-            rows = [
-                synthetic_row(f"{variant}, {level}", scores)
-                for level in sorted({level for levels in variants.values() for level in levels})
-                for variant, levels in variants.items()
-                if (scores := levels.get(level))
-            ]
-            lines += [f"### {family[0].upper()}{family[1:]}\n", markdown(head, rows)]
+    for report in sorted(reports, key=lambda r: ABLATED.index(r["method"])):
+        variants = report["variants"]
+        rows = [
+            synthetic_row(f"{variant}, {level}", levels[level])
+            for level in sorted({level for levels in variants.values() for level in levels})
+            for variant, levels in variants.items()
+        ]
+        lines += [f"### {report['method'].capitalize()}\n", _about([report]), markdown(head, rows)]
     return "\n".join([*lines, _commands(reports)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,8 @@ from pasr_perception.data.records import Truth
 from pasr_perception.data.synthetic.photo_set import PhotoRecord
 from pasr_perception.evaluation.ablation import GRIDS, OFF, Asked, ablate, gridded, refined, searched, view_grid
 from pasr_perception.evaluation.methods import make_method
+from pasr_perception.evaluation.results_file import write_report
+from pasr_perception.evaluation.tables import ABLATED, write_tables
 from pasr_perception.geometry.viewpoints import base_poses
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.types import Detection, Frame
@@ -98,13 +101,26 @@ def test_every_variant_is_scored_at_every_level(
     monkeypatch.setattr("pasr_perception.evaluation.ablation.GRIDS", (2,))
     monkeypatch.setattr("pasr_perception.evaluation.ablation.STEPS", (1, 2))
     told: list[tuple[str, int, int]] = []
-    table = ablate(pipeline, {"again": pipeline}, asked, 1, lambda *now: told.append(now))
-    assert list(table["AdamW steps"]) == ["0", "1", "2"]
-    assert table["point features"]["again"] == table["point features"]["this library"]
-    assert table["refinement"]["initial search"] == table["AdamW steps"]["0"]
-    for variants in (table["refinement"], table["unknowns"]):
+    table = ablate(ABLATED, pipeline, {"again": pipeline}, asked, lambda *now: told.append(now))
+    assert list(table["steps"]) == ["AdamW 0", "AdamW 1", "AdamW 2"]
+    assert table["features"]["again"] == table["features"]["lifted"]
+    assert table["refinement"]["initial search"] == table["steps"]["AdamW 0"]
+    for variants in table.values():
         for levels in variants.values():
             assert set(levels) == {"L0", "L2"}
-            assert levels["L0"]["objects"] == 1
-    assert set(table["views"]["24, refined"]) == {"L0"}
+            assert levels["L0"]["objects"] == levels["L2"]["objects"] == 1
+    assert list(table["views"]) == ["24 views, initial search", "24 views, refined"]
     assert [done for _, done, _ in told] == list(range(told[-1][2]))
+    with pytest.raises(ValueError, match=r"family: expected one of refinement, steps, .*, got 'colour'"):
+        ablate(["colour"], pipeline, {}, asked, lambda *now: None)
+
+
+def test_the_report_becomes_tables(pipeline: Pipeline, asked: list[Asked], tmp_path: Path) -> None:
+    table = ablate(["refinement"], pipeline, {}, asked, lambda *now: None)
+    entry = {"kind": "ablation", "method": "refinement", "about": "Four meshes.", "command": "pasr evaluate ablate"}
+    write_report(tmp_path, "ablation_refinement", {**entry, "variants": table["refinement"]})
+    text = write_tables(tmp_path).read_text()
+    assert "## Ablations" in text
+    assert "### Refinement\n\nFour meshes." in text
+    assert "| initial search, L0 | 1 | 1.000 |" in text
+    assert "| Newton and polish (default), L2 | 1 |" in text
