@@ -212,6 +212,37 @@ def ablate_command(
     Console().print(f"tables: {tables}", soft_wrap=True)
 
 
+@evaluate_app.command("pictures")
+def pictures_command(
+    photos: Annotated[Path, typer.Argument(help="Photos made by `pasr data generate` or `benchmark`.")],
+    library: Library,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for features.jpg, strips.jpg and failures.jpg.")],
+    categories: Annotated[str, typer.Option(help="Whose point features are shown.")] = "chair,vehicle",
+    levels: Annotated[str, typer.Option(help="Occlusion levels, with commas between.")] = "L0,L1,L2,L3",
+    limit: Annotated[int, typer.Option(min=1, help="Photos per level.")] = 6,
+    strips: Annotated[int, typer.Option(min=1, help="Photos of strips.jpg, evenly from all levels.")] = 8,
+    config: Config = None,
+    seed: Seed = 0,
+) -> None:
+    """Point features across categories, retrieval strips as PASR's figure 3, and what went wrong with its cause."""
+    with errors_in_words():
+        from pasr_perception.config import load_config
+        from pasr_perception.data.synthetic.photo_set import PhotoSet
+        from pasr_perception.evaluation.ablation import look_at_photos
+        from pasr_perception.evaluation.pictures import write_pictures
+        from pasr_perception.evaluation.synthetic import PhotoProtocol
+        from pasr_perception.pipeline import Pipeline
+
+        pipeline = Pipeline.open(library, load_config(config) if config else None)
+        protocol = PhotoProtocol(seed=seed, levels=tuple(levels.split(",")), limit=limit)
+        with progress_bar(None) as tell:
+            asked = look_at_photos(pipeline, PhotoSet.open(photos), protocol, tell)
+        causes = write_pictures(out, pipeline, asked, categories.split(","), strips)
+    for cause, count in causes.most_common():
+        typer.echo(f"{count:4} {cause}")
+    typer.echo(f"pictures: {out}")
+
+
 @evaluate_app.command("tables")
 def tables_command(docs: Annotated[Path, typer.Argument(help="Folder with results/*.json.")] = Path("docs")) -> None:
     """Make results.md again from the reports that are there."""

@@ -113,24 +113,27 @@ def _best_views(
     return templates.rotation[pose], similarity.gather(1, pose[:, None])[:, 0], value
 
 
+def ranked(
+    pipeline: Pipeline, asked: Sequence[Asked], candidates: Sequence[Candidates], config: RefineConfig
+) -> list[Ranked]:
+    """The photos' hypotheses after refining their candidates."""
+    after = [pipeline.refine([c], a.maps, [a.crop], config)[0] for a, c in zip(asked, candidates, strict=True)]
+    known = attraction(pipeline.library)
+    return [rank(found, known, pipeline.config.rank, pipeline.config.confidence) for found in after]
+
+
 def refined(
     pipeline: Pipeline, asked: Sequence[Asked], candidates: Sequence[Candidates], config: RefineConfig
 ) -> list[Answer]:
     """What is answered of the photos after refining their candidates."""
-    answers = []
-    for a, found in zip(asked, candidates, strict=True):
-        after = pipeline.refine([found], a.maps, [a.crop], config)[0]
-        ranked = rank(after, attraction(pipeline.library), pipeline.config.rank, pipeline.config.confidence)
-        answers.append(_answer(pipeline, a, ranked))
-    return answers
+    found = ranked(pipeline, asked, candidates, config)
+    return [_answer(pipeline, a, r) for a, r in zip(asked, found, strict=True)]
 
 
-def _answer(pipeline: Pipeline, asked: Asked, ranked: Ranked) -> Answer:
-    ids = tuple(pipeline.library.entries[mesh].id for mesh in ranked.mesh_index)
+def _answer(pipeline: Pipeline, asked: Asked, found: Ranked) -> Answer:
+    ids = tuple(pipeline.library.entries[mesh].id for mesh in found.mesh_index)
     try:
-        pose = pipeline.place(
-            ranked.mesh_index[0], ranked.rotation[0], ranked.displacement[0], asked.crop, asked.camera
-        )
+        pose = pipeline.place(found.mesh_index[0], found.rotation[0], found.displacement[0], asked.crop, asked.camera)
     except LiftError:
         return Answer(ids)
     return Answer(ids, pose)
