@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from pasr_perception.config import CoarseConfig
+from pasr_perception.encoders.adapter import compared_maps
 from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
@@ -53,14 +54,15 @@ Shortlist = Callable[[torch.Tensor, torch.Tensor, Sequence[int | None]], list[li
 
 
 def turn_maps(encoder: Encoder, crops: Sequence[Crop], turns: Sequence[int], batch_size: int) -> torch.Tensor:
-    """Centred feature maps [B, T, D, g, g] of crops, each turned anticlockwise by `turns` quarters."""
+    """Feature maps [B, T, D, g, g] of crops as they are compared, centred, each turned anticlockwise by `turns` quarters."""
     boxes = torch.tensor(np.stack([c.box / len(c.image) for c in crops]), dtype=torch.float32)
     found = []
     for images, some in zip(
         image_batch([c.image for c in crops]).split(batch_size), boxes.split(batch_size), strict=True
     ):
         maps = torch.stack([encoder.encode(torch.rot90(images, turn, (2, 3))) for turn in turns], 1)
-        found.append(centred_maps(maps, share_inside(some.to(maps.device), turns, encoder.grid)))
+        centred = centred_maps(maps, share_inside(some.to(maps.device), turns, encoder.grid))
+        found.append(compared_maps(encoder, centred))
     return torch.cat(found)
 
 

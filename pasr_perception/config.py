@@ -31,11 +31,14 @@ class EncoderConfig:
     weights: str = ""  # dinov2/dinov3: local folder or hub id; empty = the package's own weights where it has them
     device: str = "auto"  # auto | cpu | cuda | cuda:0 ...
     batch_size: int = 0  # crops per forward pass; 0 = one on a CPU, whose caches hold no more, eight elsewhere
+    adapter: str = ""  # weights of a feature adapter (pasr train adapter); empty = none
+    adapter_share: float = 0.15  # of adapted features in what is compared
 
     def __post_init__(self) -> None:
         known = ("efficientnet-lite0", "dinov2", "dinov3")
         _require(self.name in known, "encoder.name", f"one of {', '.join(known)}", self.name)
         _require(self.batch_size >= 0, "encoder.batch_size", "0 or more", self.batch_size)
+        _require(0 <= self.adapter_share <= 1, "encoder.adapter_share", "0..1", self.adapter_share)
 
 
 @dataclass(frozen=True)

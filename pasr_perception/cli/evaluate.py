@@ -308,7 +308,7 @@ def evaluate_command(
 def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline:
     from pasr_perception.config import PasrConfig, load_config
     from pasr_perception.encoders import load_encoder
-    from pasr_perception.encoders.remembered import RememberingEncoder
+    from pasr_perception.encoders.remembered import remembering
     from pasr_perception.library.store import MeshLibrary
     from pasr_perception.pipeline import Pipeline
 
@@ -317,7 +317,7 @@ def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline
         return Pipeline.open(library, settings)
     encoder, device = load_encoder(settings.encoder)
     opened = MeshLibrary.open(library, expect_encoder=(encoder.name, encoder.fingerprint))
-    return Pipeline(opened, RememberingEncoder(encoder, memory), settings, device)
+    return Pipeline(opened, remembering(encoder, memory), settings, device)
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -78,11 +78,12 @@ def add(library: Library, meshes: Meshes, options: MeshOptions) -> None:
 def relearn(
     lifted: Annotated[Path, typer.Argument(help="A library of lifted features.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new library.", show_default=False)],
-    features: Annotated[str, typer.Option(help="learned or both.")] = "both",
+    features: Annotated[str, typer.Option(help="learned or both; lifted to adapt alone.")] = "both",
+    adapter: Annotated[str, typer.Option(help="Weights of a feature adapter (pasr train adapter).")] = "",
     point_encoder: Annotated[str, typer.Option(help="Weights of a point encoder (pasr train points).")] = "",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
 ) -> None:
-    """Make a library of learned features, or of both, from a lifted one: the same meshes, seen in its views."""
+    """Make a library of learned features, of both, or of adapted ones, from a lifted one: the same meshes, seen in its views."""
     with errors_in_words(STOPPED):
         import dataclasses
 
@@ -92,7 +93,8 @@ def relearn(
 
         settings = load_config(config) if config else PasrConfig()
         wanted = dataclasses.replace(settings.library, features=features, point_encoder=point_encoder)
-        loaded, _ = load_encoder(settings.encoder)
+        encoder = dataclasses.replace(settings.encoder, adapter=adapter or settings.encoder.adapter)
+        loaded, _ = load_encoder(encoder)
         with progress_bar(None) as tell:
             report = relearn_library(lifted, output, loaded, wanted, tell)
     _say(report, output)

@@ -12,6 +12,16 @@ __all__ = ["Encoder", "EncoderError", "load_encoder"]
 
 def load_encoder(config: EncoderConfig) -> tuple[Encoder, torch.device]:
     """The configured encoder and the device it runs on; raises EncoderError saying what is missing and what to do."""
+    encoder, device = _frozen(config)
+    if not config.adapter:
+        return encoder, device
+    from pasr_perception.encoders.adapter import AdaptedEncoder, load_adapter
+
+    adapter = load_adapter(config.adapter, (encoder.name, encoder.fingerprint))
+    return AdaptedEncoder(encoder, adapter, config.adapter_share), device
+
+
+def _frozen(config: EncoderConfig) -> tuple[Encoder, torch.device]:
     device = pick_device(config.device)
     if config.name == "efficientnet-lite0":
         from pasr_perception.encoders.efficientnet_lite import EfficientNetLite

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pasr_perception.encoders.adapter import AdaptedEncoder, frozen_part
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.library.files import write_atomically
 
@@ -39,3 +40,9 @@ class RememberingEncoder:
             kept = features.half().cpu().contiguous()
             write_atomically(file, lambda temporary: save_file({"features": kept}, temporary))
             return kept.to(features.device).float()
+
+
+def remembering(encoder: Encoder, folder: Path) -> Encoder:
+    """The encoder with a memory; what is adapted is adapted anew, so that one memory serves all adapters."""
+    kept = RememberingEncoder(frozen_part(encoder), folder)
+    return encoder.over(kept) if isinstance(encoder, AdaptedEncoder) else kept

@@ -188,7 +188,7 @@ class MeshBuilder:
     def __init__(self, encoder: Encoder, header: LibraryHeader, config: LibraryConfig, features: PointFeatures) -> None:
         self.encoder, self.config = encoder, config
         self._header, self._features = header, features
-        self._seen = SeenMeshes(config.lifted_from, header) if config.lifted_from else None
+        self._seen = SeenMeshes(config.lifted_from, header, encoder) if config.lifted_from else None
 
     def make(self, source: MeshSource) -> BuiltMesh:
         """Build one mesh. Raises MeshError if the file is of no use."""

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import normalize
 
 from pasr_perception.config import LibraryConfig
+from pasr_perception.encoders.adapter import compared_cloud, frozen_part
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.encoders.centring import centred_cloud
 from pasr_perception.encoders.points.cloud import PointCloud
@@ -26,9 +27,16 @@ class PointFeatures:
 
     source: FeatureSource
     learned: LoadedPoints | None  # None where nothing is learned
+    encoder: Encoder  # whose features they are compared with
 
     def __call__(self, lifted: torch.Tensor, cloud: PointCloud) -> torch.Tensor:
-        """Centred unit features [N, D] of one mesh's points from its centred lifted ones [N, D] and its cloud, up axis +y."""
+        """Features [N, D] of one mesh's points as they are compared, from its centred lifted ones and its cloud, up axis +y.
+
+        What an adapter adds is made of them; the lifted ones [N, D] have no more than room for it.
+        """
+        return compared_cloud(self.encoder, self._centred(lifted[:, : frozen_part(self.encoder).dim], cloud))
+
+    def _centred(self, lifted: torch.Tensor, cloud: PointCloud) -> torch.Tensor:
         if self.learned is None:
             return lifted
         learned = centred_cloud(self.learned.encoder.encode(cloud))
@@ -40,7 +48,8 @@ class PointFeatures:
 def point_features(config: LibraryConfig, encoder: Encoder) -> PointFeatures:
     """As configured, beside this image encoder; raises EncoderError where its point encoder is missing or does not fit."""
     if config.features == "lifted":
-        return PointFeatures(FeatureSource(), None)
-    loaded = load_point_encoder(config.point_encoder, (encoder.name, encoder.fingerprint), torch.device("cpu"))
+        return PointFeatures(FeatureSource(), None, encoder)
+    frozen = frozen_part(encoder)
+    loaded = load_point_encoder(config.point_encoder, (frozen.name, frozen.fingerprint), torch.device("cpu"))
     share = config.learned_share if config.features == "both" else 1.0
-    return PointFeatures(FeatureSource(config.features, loaded.fingerprint, share), loaded)
+    return PointFeatures(FeatureSource(config.features, loaded.fingerprint, share), loaded, encoder)

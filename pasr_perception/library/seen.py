@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pasr_perception.encoders.adapter import frozen_part, with_room
+from pasr_perception.encoders.base import Encoder
 from pasr_perception.library.format import FeatureSource, LibraryHeader
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.library.sample import SurfaceSamples
@@ -34,11 +36,17 @@ class SeenMesh:
 class SeenMeshes:
     """The meshes of a lifted library, as they were seen."""
 
-    def __init__(self, path: str | Path, header: LibraryHeader) -> None:
-        """Raises LibraryError unless the library is lifted and fixes for its queries what `header` does."""
+    def __init__(self, path: str | Path, header: LibraryHeader, encoder: Encoder) -> None:
+        """Raises LibraryError unless the library is lifted and fixes for its queries what `header` does.
+
+        Where `encoder` adapts its features, it must have been lifted by the frozen ones.
+        """
         self._library = MeshLibrary.open(path)
-        mine = self._library.header
-        expected = dataclasses.replace(header, features=FeatureSource())
+        mine, frozen = self._library.header, frozen_part(encoder)
+        self._room = encoder.dim - frozen.dim
+        expected = dataclasses.replace(
+            header, features=FeatureSource(), encoder_fingerprint=frozen.fingerprint, encoder_dim=frozen.dim
+        )
         changed = [f"{n} {v}, not {getattr(expected, n)}" for n, v in vars(mine).items() if v != getattr(expected, n)]
         if changed:
             raise LibraryError(f"{path}: cannot be lifted from: it has {', '.join(changed)}; leave out lifted_from")
@@ -58,4 +66,5 @@ class SeenMeshes:
                 f"{source.path}: expected the points at which {self._library.path} holds {source.id}, got others: the file, "
                 "library.points or library.seed has changed; leave out lifted_from"
             )
-        return SeenMesh(data.features.float(), data.weight, data.view_rotation, data.view_pooled)
+        lifted, pooled = (with_room(t, self._room, 1) for t in (data.features.float(), data.view_pooled))
+        return SeenMesh(lifted, data.weight, data.view_rotation, pooled)

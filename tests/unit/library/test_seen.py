@@ -77,11 +77,11 @@ def test_relearning_makes_the_same_entries_with_other_features(
 
 def test_other_points_and_other_libraries_are_refused(bench, library_path: Path) -> None:
     header = library_header(bench.encoder, bench.config)
-    seen = SeenMeshes(library_path, header)
+    seen = SeenMeshes(library_path, header, bench.encoder)
     source = bench.source("truck")
     elsewhere = sample_surface(normalised(bench.meshes["truck"]), bench.config.points, seed=12345)
     with pytest.raises(ValueError, match=r"expected the points at which .* holds truck, got others"):
         seen.of(source, elsewhere)
     assert seen.of(dataclasses.replace(source, id="tram"), elsewhere) is None
     with pytest.raises(LibraryError, match=r"it has fill 0\.8, not 0\.7; leave out lifted_from"):
-        SeenMeshes(library_path, dataclasses.replace(header, fill=0.7))
+        SeenMeshes(library_path, dataclasses.replace(header, fill=0.7), bench.encoder)
