@@ -181,20 +181,19 @@ def ablate_command(
     families: Annotated[str, typer.Option(help="What is varied; `views` is slow with large libraries.")] = (
         "refinement,steps,unknowns,features,views"
     ),
+    memory: Memory = None,
     config: Config = None,
     seed: Seed = 0,
 ) -> None:
     """What each part is worth: refinement, its steps and unknowns, where point features come from, the number of views."""
     with errors_in_words():
-        from pasr_perception.config import load_config
         from pasr_perception.data.synthetic.photo_set import PhotoSet
         from pasr_perception.evaluation.ablation import ablate, look_at_photos
         from pasr_perception.evaluation.results_file import write_report
         from pasr_perception.evaluation.synthetic import PhotoProtocol
         from pasr_perception.evaluation.tables import write_tables
-        from pasr_perception.pipeline import Pipeline
 
-        pipeline = Pipeline.open(library, load_config(config) if config else None)
+        pipeline = _opened(library, config, memory)
         others = {name: pipeline.reopened(path) for name, path in (_named(text) for text in also or [])}
         protocol = PhotoProtocol(jitter=jitter, seed=seed, levels=tuple(levels.split(",")), limit=limit)
         with progress_bar(None) as tell:
@@ -221,19 +220,18 @@ def pictures_command(
     levels: Annotated[str, typer.Option(help="Occlusion levels, with commas between.")] = "L0,L1,L2,L3",
     limit: Annotated[int, typer.Option(min=1, help="Photos per level.")] = 6,
     strips: Annotated[int, typer.Option(min=1, help="Photos of strips.jpg, evenly from all levels.")] = 8,
+    memory: Memory = None,
     config: Config = None,
     seed: Seed = 0,
 ) -> None:
     """Point features across categories, retrieval strips as PASR's figure 3, and what went wrong with its cause."""
     with errors_in_words():
-        from pasr_perception.config import load_config
         from pasr_perception.data.synthetic.photo_set import PhotoSet
         from pasr_perception.evaluation.ablation import look_at_photos
         from pasr_perception.evaluation.pictures import write_pictures
         from pasr_perception.evaluation.synthetic import PhotoProtocol
-        from pasr_perception.pipeline import Pipeline
 
-        pipeline = Pipeline.open(library, load_config(config) if config else None)
+        pipeline = _opened(library, config, memory)
         protocol = PhotoProtocol(seed=seed, levels=tuple(levels.split(",")), limit=limit)
         with progress_bar(None) as tell:
             asked = look_at_photos(pipeline, PhotoSet.open(photos), protocol, tell)
