@@ -30,6 +30,7 @@ ARGUMENTS = {
     "respawn": ("false", "start the node again if it dies"),
     "bag": ("", "bag to play, once the node listens; use it with use_sim_time:=true"),
     "rviz": ("false", "start RViz with config/pasr.rviz"),
+    "rviz_frame": ("", "RViz's fixed frame; empty: camera_optical_frame, as config/pasr.rviz has it"),
 }
 PARAMETERS = {"library": "library", "encoder": "encoder.name", "device": "encoder.device"}
 BAG_WAIT_S = "600"  # for the node to load its library
@@ -90,13 +91,18 @@ def node(given: dict[str, str], namespace: str, one_of_several: bool) -> Node:
 
 def rviz(given: dict[str, str], namespace: str) -> Node:
     """RViz with the displays of one node."""
+    frame = ["-f", given["rviz_frame"]] if given["rviz_frame"] else []
     return Node(
         package="rviz2",
         executable="rviz2",
         namespace=namespace,
-        arguments=["-d", str(CONFIG / "pasr.rviz")],
+        arguments=["-d", str(CONFIG / "pasr.rviz"), *frame],
         parameters=[{"use_sim_time": is_true(given["use_sim_time"])}],
-        remappings=[("image", given["image"])],
+        remappings=[
+            ("image", given["image"]),
+            ("camera_info", given["camera_info"]),
+            ("depth", given["depth"] or "depth"),
+        ],
     )
 
 

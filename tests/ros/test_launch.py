@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 pytest.importorskip("rclpy")
 
@@ -97,8 +96,12 @@ def test_a_flag_that_is_neither_true_nor_false_is_named() -> None:
         entities({"rviz": "maybe"})
 
 
-def test_rviz_shows_the_topics_of_the_node() -> None:
-    document = yaml.safe_load((ROOT / "config" / "pasr.rviz").read_text())
-    displays = document["Visualization Manager"]["Displays"]
-    topics = {d["Class"].split("/")[1]: d["Topic"]["Value"] for d in displays if "Topic" in d and d["Enabled"]}
-    assert topics == {"MarkerArray": "pasr_node/markers", "Image": "pasr_node/debug_image"}
+def test_rviz_opens_the_view_in_the_frame_that_is_asked_for() -> None:
+    def words(**given: str) -> list[str]:
+        return [
+            "".join(getattr(part, "text", "") for part in word) for word in entities({"rviz": "true", **given})[-1].cmd
+        ]
+
+    view = str(ROOT / "config" / "pasr.rviz")
+    assert words(rviz_frame="map")[1:5] == ["-d", view, "-f", "map"]
+    assert "-f" not in words()
