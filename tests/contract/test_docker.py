@@ -208,3 +208,9 @@ def test_node_and_player_share_network_memory_and_user() -> None:
     shared = [{key: service[key] for key in ("network_mode", "ipc", "user")} for service in SERVICES.values()]
     assert shared == [shared[0]] * 3
     assert (shared[0]["network_mode"], shared[0]["ipc"]) == ("host", "host")
+
+
+def test_containers_change_nothing_outside() -> None:
+    for service in SERVICES.values():
+        assert all(volume.endswith(":ro") for volume in service["volumes"])
+        assert not service.get("privileged", False)

@@ -31,18 +31,13 @@ pytestmark = pytest.mark.ros
 ROOT = Path(__file__).parents[2]
 RVIZ = yaml.safe_load((ROOT / "config" / "pasr.rviz").read_text())["Visualization Manager"]
 DISPLAYS = {display["Name"]: display for display in RVIZ["Displays"]}
-TYPES = {  # of rviz_default_plugins, which every RViz 2 has
-    "Image": "sensor_msgs/msg/Image",
-    "Camera": "sensor_msgs/msg/Image",
-    "MarkerArray": "visualization_msgs/msg/MarkerArray",
+TYPES = {
+    "rviz_default_plugins/Image": "sensor_msgs/msg/Image",
+    "rviz_default_plugins/Camera": "sensor_msgs/msg/Image",
+    "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",
+    "vision_msgs_rviz_plugins/Detection3DArray": "vision_msgs/msg/Detection3DArray",
 }
-WITHOUT_TOPIC = {"Grid", "Axes", "TF"}
-
-
-def kind(display: dict[str, Any]) -> str:
-    package, name = display["Class"].split("/")
-    assert package == "rviz_default_plugins"
-    return name
+WITHOUT_TOPIC = {f"rviz_default_plugins/{name}" for name in ("Grid", "Axes", "TF")}
 
 
 def qos(topic: dict[str, Any]) -> QoSProfile:
@@ -55,33 +50,50 @@ def qos(topic: dict[str, Any]) -> QoSProfile:
     )
 
 
-def shown(enabled: bool) -> dict[str, dict[str, Any]]:
-    """The displays with a topic, by its name as the node at the root would resolve it."""
-    return {
-        f"/{display['Topic']['Value']}": display
-        for display in DISPLAYS.values()
-        if "Topic" in display and display["Enabled"] == enabled
-    }
+def shown() -> dict[str, list[dict[str, Any]]]:
+    """The displays of each topic, by its name as the node at the root would resolve it."""
+    displays: dict[str, list[dict[str, Any]]] = {}
+    for display in DISPLAYS.values():
+        if "Topic" in display:
+            displays.setdefault(f"/{display['Topic']['Value']}", []).append(display)
+    return displays
 
 
 def test_every_display_is_known_here() -> None:
-    assert {kind(display) for display in DISPLAYS.values()} == set(TYPES) | WITHOUT_TOPIC
-    assert {kind(display) for display in DISPLAYS.values() if "Topic" not in display} == WITHOUT_TOPIC
+    assert {display["Class"] for display in DISPLAYS.values()} == set(TYPES) | WITHOUT_TOPIC
+    assert {display["Class"] for display in DISPLAYS.values() if "Topic" not in display} == WITHOUT_TOPIC
     assert all(display["Enabled"] == display["Value"] for display in DISPLAYS.values())
 
 
-def test_everything_that_a_running_node_draws_is_shown(start: Callable[..., Robot]) -> None:
+def test_what_every_rviz_has_and_the_node_draws_is_on_and_the_rest_is_off() -> None:
+    on = {topic for topic, displays in shown().items() if any(display["Enabled"] for display in displays)}
+    assert on == {"/pasr_node/markers", "/pasr_node/debug_image"}
+
+
+def test_everything_that_can_be_seen_of_a_running_node_is_shown(start: Callable[..., Robot]) -> None:
     node = start(use_depth=True).node
     published = dict(node.get_publisher_names_and_types_by_node(node.get_name(), node.get_namespace()))
-    drawable = {topic: types[0] for topic, types in published.items() if types[0] in TYPES.values()}
-    assert {topic: TYPES[kind(display)] for topic, display in shown(enabled=True).items()} == drawable
-    for topic, display in shown(enabled=True).items():
-        (publisher,) = node.get_publishers_info_by_topic(topic)
-        compatibility, reason = qos_check_compatible(publisher.qos_profile, qos(display["Topic"]))
-        assert compatibility == QoSCompatibility.OK, reason
     heard = dict(node.get_subscriber_names_and_types_by_node(node.get_name(), node.get_namespace()))
-    for topic, display in shown(enabled=False).items():
-        assert heard[topic] == [TYPES[kind(display)]]
+    images = {topic for topic, types in heard.items() if types == ["sensor_msgs/msg/Image"]}
+    assert set(shown()) == images | {topic for topic, types in published.items() if types[0] in TYPES.values()}
+    for topic, displays in shown().items():
+        for display in displays:
+            assert (published | heard)[topic] == [TYPES[display["Class"]]]
+
+
+def test_rviz_hears_what_a_running_node_says(start: Callable[..., Robot]) -> None:
+    node = start().node
+    for topic, displays in shown().items():
+        for publisher in node.get_publishers_info_by_topic(topic):
+            if publisher.node_name == node.get_name():
+                for display in displays:
+                    compatibility, reason = qos_check_compatible(publisher.qos_profile, qos(display["Topic"]))
+                    assert compatibility == QoSCompatibility.OK, reason
+
+
+def test_rviz_hears_cameras_which_are_best_effort() -> None:
+    for topic in ("/image", "/depth"):
+        assert {qos(display["Topic"]).reliability for display in shown()[topic]} == {ReliabilityPolicy.BEST_EFFORT}
 
 
 def test_the_readme_has_the_topics() -> None:
@@ -91,7 +103,7 @@ def test_the_readme_has_the_topics() -> None:
         for _, names, _ in rows
         for name in re.findall(r"`(.*?)`", names)
     }
-    assert {*shown(True), *shown(False), "/tf"} <= listed
+    assert {*shown(), "/tf"} <= listed
 
 
 def test_both_namespaces_of_markers_are_on() -> None:
