@@ -7,6 +7,7 @@ publishes the newest set (processing.py).
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -26,8 +27,9 @@ from vision_msgs.msg import Detection2DArray
 
 from pasr_perception.config import PasrConfig
 from pasr_perception.ros import params
-from pasr_perception.ros.checks import BadMessage
+from pasr_perception.ros.checks import BadMessage, stamp_to_ns
 from pasr_perception.ros.diagnostics import Diagnostics
+from pasr_perception.ros.freshness import Freshness
 from pasr_perception.ros.inputs import InputEvents, InputSet, SynchronisedInputs
 from pasr_perception.ros.live import LiveParameters
 from pasr_perception.ros.loading import open_pipeline, reopen_pipeline
@@ -68,6 +70,7 @@ class PasrNode(LifecycleNode):
         self._while_configured, self._while_active = ExitStack(), ExitStack()
         self._processor: FrameProcessor | None = None
         self._inputs: SynchronisedInputs | None = None
+        self._freshness = Freshness(lambda: self.get_clock().now().nanoseconds)
         self._enabled = True
         self._failure: Exception | None = None
         self._live = LiveParameters(self, self.state, self._apply)
@@ -133,7 +136,8 @@ class PasrNode(LifecycleNode):
     def _activate(self, undo: ExitStack) -> None:
         assert self._processor is not None
         undo.callback(self._processor.forget)
-        worker = LatestWorker(self._processor.process, self._processor.survive, "pasr pipeline", self._speaking)
+        work, survive, patience = self._processor.process, self._processor.survive, self._patience_s
+        worker = LatestWorker(work, survive, "pasr pipeline", self._speaking, patience)
         undo.callback(self._stop, worker)
         self._listen(worker, undo)
         self.get_logger().info(f"ready: {self._processor.meshes} meshes, waiting for images")
@@ -195,8 +199,12 @@ class PasrNode(LifecycleNode):
             self.diagnostics.count("ignored")
             return
         self.diagnostics.count("received")
+        self._freshness.came(stamp_to_ns(inputs.image.header))
         if worker.submit(inputs):
             self.diagnostics.count("dropped")
+
+    def _patience_s(self, inputs: InputSet) -> float:
+        return self._freshness.patience_s(stamp_to_ns(inputs.image.header))
 
     def _restart(self, worker: LatestWorker) -> None:
         worker.clear()
@@ -245,8 +253,6 @@ class PasrNode(LifecycleNode):
 
 def release_memory() -> None:
     """Give back what encoder and library held, on the GPU too."""
-    import gc
-
     import torch
 
     gc.collect()
@@ -261,6 +267,8 @@ def main(args: list[str] | None = None, pipeline: PosePipeline | None = None) ->
     try:
         node = PasrNode(pipeline)
         node.start()
+        gc.collect()
+        gc.freeze()  # what was loaded stays: looking through all of it again would hold up frames
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

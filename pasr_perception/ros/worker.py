@@ -16,7 +16,8 @@ class LatestWorker(Generic[Job]):
     """Runs `work(job)` for the newest job in its own thread.
 
     An exception of `work` goes to `on_error(exception, job)`, called in this thread too, and the next job is taken.
-    The thread lives within the context `around()`.
+    The thread lives within the context `around()`. `patience(job)` says for how many seconds a job waits for a newer one
+    before it is begun; it waits once.
     """
 
     def __init__(
@@ -25,10 +26,12 @@ class LatestWorker(Generic[Job]):
         on_error: Callable[[Exception, Job], None],
         name: str = "worker",
         around: Callable[[], AbstractContextManager[object]] = nullcontext,
+        patience: Callable[[Job], float] = lambda job: 0.0,
     ) -> None:
         self._work = work
         self._on_error = on_error
         self._around = around
+        self._patience = patience
         self._changed = threading.Condition()
         self._mailbox: Job | None = None
         self._stopping = False
@@ -67,15 +70,23 @@ class LatestWorker(Generic[Job]):
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._mailbox is not None)
+                self._await_newer()
                 if self._stopping:
                     return
                 job, self._mailbox = self._mailbox, None
-            assert job is not None
+            if job is None:  # cleared while it waited
+                continue
             try:
                 self._work(job)
             except Exception as error:  # whatever it is, the next frame deserves its chance
                 self._report(error, job)
             del job  # an image must not stay in memory while waiting for the next one
+
+    def _await_newer(self) -> None:
+        job = self._mailbox
+        patience_s = 0.0 if job is None or self._stopping else self._patience(job)
+        if patience_s > 0:
+            self._changed.wait_for(lambda: self._stopping or self._mailbox is not job, patience_s)
 
     def _report(self, error: Exception, job: Job) -> None:
         try:

@@ -107,3 +107,40 @@ def test_clear_forgets_the_waiting_job() -> None:
     recorder.wait(2)
     assert recorder.done == [1, 3]
     assert worker.stop()
+
+
+class Patience:
+    """Waits `seconds[job]` for a newer job and says when it was first asked."""
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self.seconds, self.asked = seconds, threading.Event()
+
+    def __call__(self, job: int) -> float:
+        self.asked.set()
+        return self.seconds[job]
+
+
+def test_a_job_waits_for_a_newer_one_but_not_for_ever() -> None:
+    recorder, patience = Recorder(), Patience({1: 3 * WAIT_S, 2: 0.01})
+    recorder.go.set()
+    worker = LatestWorker(recorder.work, recorder.on_error, patience=patience)
+    worker.submit(1)
+    assert patience.asked.wait(WAIT_S)
+    assert worker.submit(2)  # takes the place of the first, and is begun though nothing newer comes
+    recorder.wait(1)
+    assert worker.stop()
+    assert recorder.done == [2]
+
+
+def test_clearing_and_stopping_end_the_wait_for_a_newer_job() -> None:
+    recorder, patience = Recorder(), Patience({1: 3 * WAIT_S, 2: 0.0})
+    recorder.go.set()
+    worker = LatestWorker(recorder.work, recorder.on_error, patience=patience)
+    worker.submit(1)
+    assert patience.asked.wait(WAIT_S)
+    worker.clear()
+    worker.submit(2)
+    recorder.wait(1)
+    worker.submit(1)
+    assert worker.stop()
+    assert recorder.done == [2]
