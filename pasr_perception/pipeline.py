@@ -26,7 +26,16 @@ from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
 from pasr_perception.rank import Ranked, rank
-from pasr_perception.refine import Boxes, Contest, Hypotheses, RenderScene, outline_size, polish, refine, splat_margin
+from pasr_perception.refine import (
+    Boxes,
+    Contest,
+    Hypotheses,
+    RenderScene,
+    outline_size,
+    polish,
+    refine,
+    splat_margin,
+)
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.templates import outline_mismatch
 from pasr_perception.types import (
@@ -41,6 +50,7 @@ from pasr_perception.types import (
     Rivals,
     StageTimings,
 )
+from pasr_perception.uncertainty import Uncertainty
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +106,7 @@ class Pipeline:
             stored = sum(e.data_bytes for e in library.entries)
             wanted = needs(bank, stored, len(self.turns), config.coarse.resident_mb * 2**20, device)
             check_fits(wanted, free_bytes(device), device)
+        self._uncertainty = Uncertainty(library, self._space, self._scene, self.crop_spec.size)
         self._shortlist = self._shortlister(bank) if config.coarse.method == "shortlist" else None
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
 
@@ -153,7 +164,8 @@ class Pipeline:
         times.append(time.perf_counter())
         before, after = self._rank(candidates), self._rank(refined)
         times.append(time.perf_counter())
-        objects = [self._lift(frame, crop, b, a) for crop, b, a in zip(crops, before, after, strict=True)]
+        sure = self._uncertainty(after, maps, crops, frame.camera, self.config.refine)
+        objects = [self._lift(frame, *each) for each in zip(crops, before, after, sure, strict=True)]
         times.append(time.perf_counter())
         spans = [look.crop_s, look.encode_s, *(b - a for a, b in itertools.pairwise(times))]
         unplaced = [(c.detection, "no pose explains its box") for c, o in zip(crops, objects, strict=True) if o is None]
@@ -257,10 +269,14 @@ class Pipeline:
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
         return [rank(c, self._attraction, self.config.rank, self.config.confidence) for c in candidates]
 
-    def _lift(self, frame: Frame, crop: Crop, before: Ranked, after: Ranked) -> ObjectEstimate | None:
+    def _lift(
+        self, frame: Frame, crop: Crop, before: Ranked, after: Ranked, covariance: np.ndarray | None
+    ) -> ObjectEstimate | None:
         hypotheses, coarse = (self._hypotheses(frame.camera, crop, r) for r in (after, before))
         if not hypotheses:
             return None
+        if hypotheses[0].mesh_id == self.library.entries[after.mesh_index[0]].id:  # else that one cannot be placed
+            hypotheses = (replace(hypotheses[0], covariance=covariance), *hypotheses[1:])
         placed = [self.by_depth(frame, self._mesh_index[h.mesh_id], h.T_cam_obj) for h in hypotheses]
         hypotheses = tuple(replace(h, T_cam_obj=T) for h, (T, _) in zip(hypotheses, placed, strict=True))
         ambiguous = is_ambiguous(after.score, self.config.confidence)

@@ -44,6 +44,7 @@ class Ranked:
     margin: tuple[float, ...]  # spreads above what strangers reach
     unknown: float  # probability that it is none of the library's meshes
     displacement: torch.Tensor  # [k, 3] of `Candidates`, zeros where it had none
+    turn: tuple[int, ...]  # the quarter turn of the crop that each was found in
 
 
 def rank(candidates: Candidates, attraction: Attraction, config: RankConfig, confidence: ConfidenceConfig) -> Ranked:
@@ -64,6 +65,6 @@ def rank(candidates: Candidates, attraction: Attraction, config: RankConfig, con
     displacement = candidates.rotation.new_zeros(len(index), 3)
     if candidates.displacement is not None:
         displacement = candidates.displacement
-    return Ranked(
-        meshes, candidates.rotation[chosen], similarities, tuple(scores), margins, unknown, displacement[chosen]
-    )
+    turns = tuple(candidates.turn[chosen].tolist())
+    told = similarities, tuple(scores), margins, unknown
+    return Ranked(meshes, candidates.rotation[chosen], *told, displacement[chosen], turns)

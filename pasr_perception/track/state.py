@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pasr_perception.config import ConfidenceConfig
+from pasr_perception.geometry.covariance import covariance_of_origin
 from pasr_perception.geometry.se3 import invert_T, make_T
 from pasr_perception.geometry.symmetry import closest_symmetry
 from pasr_perception.library.format import MeshEntry
@@ -62,17 +63,6 @@ def distance_to(track: Track, T_ref_cam: np.ndarray) -> float:
 def to_middle(entry: MeshEntry) -> np.ndarray:
     """T_mid_obj [4, 4]: from a mesh's own frame to that of its middle, with the same axes."""
     return make_T(np.eye(3), -np.asarray(entry.center))
-
-
-def covariance_of_origin(C_mid: np.ndarray, R_cam_obj: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """The covariance [6, 6] of T_cam_obj from that of the pose of the object's middle, both in camera axes.
-
-    Turning about the middle moves the mesh's origin: t_obj = t_mid - R c, so e_t += (R c) x e_r.
-    """
-    x, y, z = R_cam_obj @ center
-    lever = np.eye(6)
-    lever[:3, 3:] = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return lever @ C_mid @ lever.T
 
 
 def told(

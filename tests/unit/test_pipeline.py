@@ -87,6 +87,16 @@ def test_poses_come_back(bench, answers) -> None:
     assert np.max(translations) < 0.2
 
 
+def test_the_best_pose_says_how_sure_it_is(answers) -> None:
+    for _, _, found in answers:
+        C = found.best.covariance
+        np.testing.assert_allclose(C, C.T, rtol=1e-9, atol=1e-12)
+        assert np.linalg.eigvalsh(C).min() > 0
+        along, across = C[2, 2], (C[0, 0] + C[1, 1]) / 2
+        assert across < along < found.best.T_cam_obj[2, 3] ** 2  # one camera knows a direction better than a distance
+        assert all(h.covariance is None for h in found.hypotheses[1:])
+
+
 def test_refinement_improves_on_the_coarse_poses(answers) -> None:
     before, after, gain = [], [], []
     for mesh_id, T, found in answers:
