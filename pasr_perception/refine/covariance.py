@@ -35,7 +35,7 @@ class Noise:
     """What is not in the curvature. The defaults are measured."""
 
     inflation: float = 1600.0  # of the covariance by the curvature
-    edge: float = 0.04  # standard deviation of a box's edge, of the box's longer side
+    edge: float = 0.045  # standard deviation of a box's edge, of the box's longer side
     cut_edge: float = 1.0  # the same of an edge that the image border cuts, crop sizes
     floor: tuple[float, float, float] = (0.06, 0.003, 0.01)  # standard deviations: radians, crop sizes, log scale
 
