@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from pasr_perception.config import ConfigError, LibraryConfig, PasrConfig, from_mapping
+from pasr_perception.ros.ranges import accepted_range
 
 BUILT_IN = ("use_sim_time", "start_type_description_service", "qos_overrides")  # every ROS node has these
 # how a library is built, which the node reads from the library itself
@@ -66,12 +67,19 @@ class Declared:
     default: Any
     description: str
     constraints: str = ""  # the rule that the dataclass checks, in its own words
+    bounds: tuple[float, float] | None = None  # what it takes lies between these, both included
 
-    def descriptor(self) -> ParameterDescriptor:
+    def descriptor(self, bounded: bool = True) -> ParameterDescriptor:
         """What `ros2 param describe` shows."""
         # dynamic typing lets `1` stand for `1.0`; the dataclass then checks the type, and names what is wrong
         descriptor = ParameterDescriptor(description=self.description, dynamic_typing=True)
         descriptor.additional_constraints = self.constraints
+        if bounded and self.bounds is not None:
+            low, high = self.bounds
+            if isinstance(self.default, int):
+                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+            else:
+                descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
         return descriptor
 
 
@@ -92,9 +100,12 @@ def declare(node: Node) -> tuple[NodeConfig, PasrConfig]:
     Raises ConfigError naming the parameter, what is expected and what came.
     """
     for parameter in declared_parameters():
-        node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+        node.declare_parameter(parameter.name, parameter.default, parameter.descriptor(bounded=False))
     _warn_of_unknown(node)
-    return read(node, {})
+    values = read(node, {})  # before the ranges are known, so that the dataclass says what is wrong
+    for parameter in declared_parameters():
+        node.set_descriptor(parameter.name, parameter.descriptor())
+    return values
 
 
 def read(node: Node, changes: Mapping[str, Any]) -> tuple[NodeConfig, PasrConfig]:
@@ -134,7 +145,8 @@ def _flatten(config: Any, prefix: str) -> Iterator[Declared]:
             yield from _flatten(value, f"{name}.")
         else:
             uncommented = f"{f.name.replace('_', ' ')} of: {type(config).__doc__}"
-            yield Declared(name, value, comments.get(f.name, uncommented), _rule(config, f.name))
+            told = comments.get(f.name, uncommented), _rule(config, f.name)
+            yield Declared(name, value, *told, accepted_range(config, f.name))
 
 
 def _rule(config: Any, field: str) -> str:

@@ -205,8 +205,8 @@ def test_resetting_takes_the_markers_away_and_objects_are_new(start: Callable[..
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("refine.top_k", 0, "refine.top_k: expected at least 1, got 0"),
-        ("sync_slop_s", -1.0, "sync_slop_s: expected more than 0, at most 10 s, got -1.0"),
+        ("refine.top_k", 0, "Parameter refine.top_k out of range. Min: 1"),
+        ("sync_slop_s", -1.0, "Parameter sync_slop_s out of range Min: 0.0, Max: 10.0"),
         ("tf_prefix", 7, "tf_prefix: expected str, got 7"),
         ("image_transport", "compressed", "image_transport: expected the node to be unconfigured, got active; first"),
         ("coarse.top_k", 3, "coarse.top_k: expected the node to be unconfigured, got active; first `ros2 lifecycle"),

@@ -84,6 +84,32 @@ def test_constraints_are_the_rules_that_the_dataclasses_check() -> None:
     assert rules["tf_prefix"] == rules["publish_tf"] == ""
 
 
+def test_ranges_are_what_the_dataclasses_accept() -> None:
+    bounds = {p.name: p.bounds for p in declared_parameters()}
+    assert bounds["sync_queue"] == (1, 1000)
+    assert bounds["sync_slop_s"] == (0.0, 10.0)
+    assert bounds["refine.unknowns"] == (3, 6)
+    assert bounds["confidence.accept"] == (0.0, 1.0)
+    assert bounds["refine.steps"] == (0, 2**63 - 1)
+    assert bounds["coarse.per_mesh"] == (1, 2**63 - 1)  # up to top_k, which may change
+    assert bounds["tf_prefix"] is bounds["publish_tf"] is None
+
+
+def test_a_value_out_of_range_is_refused_in_words(make_node: Any) -> None:
+    node = make_node()
+    declare(node)
+    described = node.describe_parameter("sync_queue").integer_range[0]
+    assert (described.from_value, described.to_value) == (1, 1000)
+    for name, value in (("sync_queue", 1001), ("sync_slop_s", 10.5), ("refine.steps", -1)):
+        (result,) = node.set_parameters([Parameter(name, value=value)])
+        assert not result.successful
+        assert name in result.reason
+        assert "range" in result.reason
+        assert str(value) in result.reason
+    (result,) = node.set_parameters([Parameter("sync_slop_s", value=10)])  # a whole number still stands for a float
+    assert result.successful
+
+
 def test_the_readme_lists_exactly_the_declared_parameters_with_their_defaults() -> None:
     rows = re.findall(r"^\| `([a-z_.0-9]+)` \| (\w+) \| `(.*?)` \|", README.read_text(), re.MULTILINE)
     kinds = {"string": str, "bool": bool, "int": int, "double": float}
