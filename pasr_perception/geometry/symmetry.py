@@ -1,9 +1,12 @@
-"""Rotational symmetries of a mesh, found from its surface points alone.
+"""Rotational symmetries of a mesh, found from its surface points and, where they are known, its colours.
 
 A symmetry is kept when the rotated surface agrees with itself, as in the BOP challenge (Hodan et al. 2020): here the
-largest distance but for a few outliers must stay under a share of the diameter. Colour is not looked at: a printed box
-counts as symmetric. All rotations share a fixed point, which need not be the middle of the bounding box (a can with a
-pull tab, a five-legged chair).
+largest distance but for a few outliers must stay under a share of the diameter. Points that land on another colour are
+outliers too, so a printed box has no symmetry where its print has none; a label smaller than the outliers' share is let
+go, as is what differs within a patch of `PATCH` points: an encoder's cell shows no more.
+
+All rotations share a fixed point, which need not be the middle of the bounding box (a can with a pull tab, a five-legged
+chair).
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ QUANTILE = (
     0.95  # a mug's handle is a tenth of its surface: a mean would not see it; a can's pull tab is less, and is let go
 )
 SAME_AXIS = np.radians(8.0)
+PATCH = 16  # points whose mean is the colour of a place
+SAME_COLOUR = 0.15  # distance of two mean colours, RGB in 0..1, up to which they look alike
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,21 @@ class _Surface:
     spacing: float  # how far along the surface the nearest point may be
     tolerance: float
     floor: float = 0.0  # what sampling alone makes of two samples of one surface
+    colours: np.ndarray | None = None  # [N, K, 3] of the patches around the points next to each
+    query_colours: np.ndarray | None = None  # [Q, 3] of the patches around the queries
 
     def nearest(self, moved: np.ndarray) -> np.ndarray:
         return self.tree.query(moved, distance_upper_bound=20 * self.tolerance)[1]
 
+    def looks_other(self, kept: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Whether the queries `kept` [Q] bool have other colours than the points that they land on, index [k]."""
+        if self.colours is None or self.query_colours is None:
+            return np.zeros(len(index), bool)
+        apart = self.query_colours[kept][:, None] - self.colours[index]  # the best of a few: at edges patches are mixed
+        return np.asarray(np.sqrt((apart**2).sum(2)).min(1) > SAME_COLOUR)
 
-def _surface(points: np.ndarray, tolerance: float) -> _Surface:
+
+def _surface(points: np.ndarray, tolerance: float, colours: np.ndarray | None = None) -> _Surface:
     is_query = np.zeros(len(points), dtype=bool)
     is_query[np.linspace(0, len(points) - 1, min(QUERIES, len(points) // 4)).astype(int)] = True
     kept = points[~is_query]
@@ -70,7 +84,12 @@ def _surface(points: np.ndarray, tolerance: float) -> _Surface:
     spread = kept[index] - kept[index].mean(1, keepdims=True)  # [N, 8, 3]
     normals = np.linalg.eigh(np.einsum("nki,nkj->nij", spread, spread))[1][:, :, 0]
     bare = _Surface(kept, normals, tree, points[is_query], float(np.quantile(distance[:, 2], QUANTILE)), tolerance)
-    return replace(bare, floor=_disagreement(bare, np.eye(3), np.zeros(3)))
+    bare = replace(bare, floor=_disagreement(bare, np.eye(3), np.zeros(3)))
+    if colours is None:
+        return bare
+    own, near = colours[~is_query], tree.query(kept, k=PATCH)[1]
+    query_colours = own[tree.query(bare.queries, k=PATCH)[1]].mean(1)
+    return replace(bare, colours=own[near].mean(1)[near], query_colours=query_colours)
 
 
 def _disagreement(surface: _Surface, R: np.ndarray, t: np.ndarray) -> float:
@@ -83,6 +102,7 @@ def _disagreement(surface: _Surface, R: np.ndarray, t: np.ndarray) -> float:
     across = np.sqrt(np.maximum((gap**2).sum(1) - along**2, 0))
     distance = np.full(len(index), np.inf)
     distance[kept] = np.hypot(along, np.maximum(across - surface.spacing, 0))
+    distance[kept.nonzero()[0][surface.looks_other(kept, index[kept])]] = np.inf
     return float(np.quantile(distance, QUANTILE, method="lower")) - surface.floor
 
 
@@ -192,22 +212,27 @@ def _assemble(surface: _Surface, found: Sequence[_Axis]) -> Symmetry:
     return best
 
 
-def find_symmetries(points: np.ndarray, tolerance: float = 0.015) -> Symmetry:
+def find_symmetries(points: np.ndarray, tolerance: float = 0.015, colours: np.ndarray | None = None) -> Symmetry:
     """The rotational symmetries of the surface that `points` [N, 3] sample evenly, any unit, origin near the middle.
+
+    `colours` [N, 3] RGB in 0..1 are the points', where they are those of the real object.
 
     Axes tried: the coordinate axes and the principal axes, each with 2, 3, 4, 5, 6, 8 folds and as a continuous one.
     A rotation counts when 95 % of the surface lands within `tolerance` of the diameter (bounding box diagonal) of
-    itself. About 0.3 s for 4096 points. Raises ValueError for fewer than 100 points or any that is not finite.
+    itself. About 0.3 s for 4096 points. Raises ValueError for fewer than 100 points or any that is not finite, and
+    for colours of another shape.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) < 100 or not np.isfinite(points).all():
         raise ValueError(f"points: expected at least 100 finite points [N, 3], got shape {points.shape}")
+    if colours is not None and np.shape(colours) != points.shape:
+        raise ValueError(f"colours: expected one RGB colour per point, {points.shape}, got shape {np.shape(colours)}")
     diameter = float(np.linalg.norm(np.ptp(points, axis=0)))
     if diameter <= 0:
         raise ValueError("points: expected a surface, got a single spot")
     step = -(-len(points) // TREE_POINTS)
     scaled = points[::step] / diameter
-    surface = _surface(scaled, tolerance)
+    surface = _surface(scaled, tolerance, None if colours is None else np.asarray(colours, np.float64)[::step])
     starts = (np.zeros(3), scaled.mean(0))  # the middle of the box is exact where it is right, so it goes first
     found = [_assemble(surface, _search(surface, center)) for center in starts]
     return max(found, key=lambda symmetry: len(symmetry.rotations)).moved(diameter, np.zeros(3))

@@ -229,7 +229,8 @@ class MeshBuilder:
         frame = normalisation(mesh)
         symmetry = source.symmetry
         if symmetry is None:
-            symmetry = find_symmetries(samples.points.astype(np.float64)).moved(frame.scale, frame.center)
+            found = find_symmetries(samples.points.astype(np.float64), colours=colours)
+            symmetry = found.moved(frame.scale, frame.center)
         entry = MeshEntry(
             id=source.id,
             category=source.category,

@@ -171,3 +171,42 @@ def test_equivalent_poses_start_with_the_pose_and_keep_the_fixed_point() -> None
 def test_points_that_are_no_surface_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="points"):
         find_symmetries(bad)
+
+
+GREY, RED = np.array([0.6, 0.6, 0.6]), np.array([0.8, 0.2, 0.1])
+
+
+def painted(points: np.ndarray, where: np.ndarray) -> np.ndarray:
+    return np.where(where[:, None], RED, GREY)
+
+
+def test_one_red_side_leaves_a_square_prism_without_a_symmetry_and_two_leave_it_half() -> None:
+    points = surface(create.box((1, 1, 3)))
+    assert len(find_symmetries(points, colours=np.tile(GREY, (len(points), 1))).rotations) == 8
+    one, two = points[:, 0] > 0.49, np.abs(points[:, 0]) > 0.49
+    assert len(find_symmetries(points, colours=painted(points, one)).rotations) == 2  # about the red side's own axis
+    assert len(find_symmetries(points, colours=painted(points, two)).rotations) == 4
+
+
+def test_a_label_around_a_can_keeps_its_axis_and_one_on_its_side_does_not() -> None:
+    points = surface(create.cylinder(radius=1, height=3))
+    band = find_symmetries(points, colours=painted(points, np.abs(points[:, 2] - 0.6) < 0.5))
+    assert len(band.continuous_axes) == 1
+    assert not band.folds  # it is no longer the same upside down
+    label = find_symmetries(points, colours=painted(points, (np.abs(points[:, 2]) < 0.8) & (points[:, 0] > 0.3)))
+    assert not label.continuous_axes
+
+
+def test_grain_and_a_sticker_smaller_than_a_twentieth_are_let_go() -> None:
+    points = surface(create.cylinder(radius=1, height=3))
+    grain = np.random.default_rng(0).uniform(-0.2, 0.2, (len(points), 1)) + GREY
+    sticker = np.where(((np.abs(points[:, 2]) < 0.15) & (points[:, 0] > 0.8))[:, None], RED, grain)
+    assert len(find_symmetries(points, colours=sticker).continuous_axes) == 1
+
+
+def test_colours_of_another_shape_are_refused() -> None:
+    points = surface(create.box((1, 2, 3)))
+    with pytest.raises(
+        ValueError, match=r"colours: expected one RGB colour per point, \(4096, 3\), got shape \(4096,\)"
+    ):
+        find_symmetries(points, colours=points[:, 0])
