@@ -77,7 +77,7 @@ class Diagnostics:
 
     def answered(self, report: FrameReport) -> None:
         """Report a frame that went through."""
-        self._busy_since = None
+        self._ended()
         self.count("answered")
         text = f"{report.objects} objects in {report.timings.total * 1e3:.0f} ms"
         if report.problems:
@@ -92,19 +92,27 @@ class Diagnostics:
 
     def failed(self, stamp_ns: int, error: str) -> None:
         """Report a frame that ended in `error`."""
-        self._busy_since = None
+        self._ended()
         self.count("failed")
         self._last_error = error
         self._publish(("pipeline", ERROR, error, {"frame_stamp": stamp_ns} | self._common()))
 
+    def _ended(self) -> None:
+        self._busy_since = None
+        if self.monitor is not None:
+            self.monitor.idle()
+
     def check(self, patience_s: float) -> None:
         """Report the node's state and what arrives; complain if nothing comes of it. To be called every second."""
         status = self.monitor.status() if self.monitor else ()
-        unmatched = self.monitor.why_nothing_matches(status, patience_s) if self.monitor else None
-        if unmatched:
-            self._complaints.complain("inputs do not match", unmatched)
         busy_since = self._busy_since
         busy_s = 0.0 if busy_since is None else time.monotonic() - busy_since
+        waits = (
+            self.monitor is not None and busy_since is None
+        )  # a player may hold the next frame until this one is done
+        unmatched = self.monitor.why_nothing_matches(status, patience_s) if waits and self.monitor else None
+        if unmatched:
+            self._complaints.complain("inputs do not match", unmatched)
         stalled = f"the frame under way takes {busy_s:.1f} s so far" if busy_s > patience_s else None
         if stalled:
             self._complaints.complain("stalled", stalled)

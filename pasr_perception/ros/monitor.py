@@ -50,6 +50,10 @@ class InputMonitor:
         """Note that a set was found."""
         self._last_match = self._clock()
 
+    def idle(self) -> None:
+        """Note that work on a set has ended: from now on the next one is waited for."""
+        self._last_match = self._clock()
+
     def status(self) -> tuple[InputStatus, ...]:
         """Totals and the rates since the previous call, one entry per topic."""
         with self._lock:
