@@ -255,16 +255,23 @@ def calibrate_command(
     bag: Annotated[Path, typer.Argument(help="A bag with truth, some of whose objects the library does not hold.")],
     library: Library,
     config: Config = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG of the reliability diagram and the thresholds.")] = None,
 ) -> None:
-    """Fit the settings `confidence.slope` and `confidence.intercept` to searches of a bag's objects, and judge them."""
+    """Fit the settings `confidence.slope` and `confidence.intercept` to searches of a bag's objects.
+
+    They are judged on meshes that the fit did not see.
+    """
     with errors_in_words():
         from pasr_perception.config import load_config
         from pasr_perception.data.bagio import read_frames
         from pasr_perception.evaluation.calibration import calibrate, collect
+        from pasr_perception.evaluation.reliability_plot import reliability_plot
         from pasr_perception.pipeline import Pipeline
 
         pipeline = Pipeline.open(library, load_config(config) if config else None)
         found = calibrate(collect(pipeline, read_frames(bag)), pipeline.config.confidence)
+        if plot is not None:
+            reliability_plot(found, plot)
     table = Table("accept", "strangers taken for a mesh", "known ones turned down or wrong")
     for threshold, accepts, rejects in found.thresholds:
         table.add_row(f"{threshold:.2f}", f"{accepts:.3f}", f"{rejects:.3f}")

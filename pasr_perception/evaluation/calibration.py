@@ -1,7 +1,8 @@
 """Calibration of confidence: two coefficients fitted on simulated scenes some of whose objects the library does not hold.
 
 Each searched object gives the margins of its hypotheses and which of them, if any, is right. Slope and intercept are those under
-which that is likeliest (Platt 1999, with several classes and an outside option); ECE is that of Guo et al. (2017).
+which that is likeliest (Platt 1999, with several classes and an outside option); ECE is that of Guo et al. (2017). How good they
+are is measured on meshes that the fit did not see.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pasr_perception.pipeline import Pipeline
 BINS = 10
 MIN_VISIBLE = 0.4  # objects more hidden than this are no examples
 MIN_EXAMPLES = 10
+FOLDS = 5
 RIDGE = 1e-3  # keeps the slope finite where examples separate
 
 
@@ -30,11 +32,12 @@ class Example:
     margins: tuple[float, ...]  # of its hypotheses, best first
     right: int | None  # index of the right hypothesis; None: none of them is
     known: bool  # the library holds its mesh
+    mesh_id: str = ""  # what it is
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted, and how good it is on examples; those that it was fitted on, unless said otherwise."""
+    """A configuration, and how well its probabilities hold on examples."""
 
     config: ConfidenceConfig
     examples: int
@@ -54,7 +57,7 @@ def collect(pipeline: Pipeline, frames: Iterable[BagFrame]) -> list[Example]:
             true_id = truths[estimate.detection.id].mesh_id
             named = [h.mesh_id for h in estimate.hypotheses]
             right = named.index(true_id) if true_id in named else None
-            found.append(Example(tuple(h.margin for h in estimate.hypotheses), right, true_id in ids))
+            found.append(Example(tuple(h.margin for h in estimate.hypotheses), right, true_id in ids, true_id))
     return found
 
 
@@ -77,7 +80,28 @@ def fit(examples: Sequence[Example], start: ConfidenceConfig) -> ConfidenceConfi
 
 def judge(examples: Sequence[Example], config: ConfidenceConfig) -> Calibration:
     """How well a configuration's probabilities hold on examples."""
-    best = np.array([probabilities(e.margins, config)[0][0] if e.margins else 0.0 for e in examples])
+    return _judged(examples, [config] * len(examples), config)
+
+
+def calibrate(examples: Sequence[Example], start: ConfidenceConfig) -> Calibration:
+    """Fit on all examples; every figure is of fits that saw no example of the same mesh (`FOLDS` parts of the meshes).
+
+    So photos of one object, which are alike, never stand on both sides. Raises ValueError for too few examples or meshes.
+    """
+    if len(examples) < 2 * MIN_EXAMPLES:
+        raise ValueError(f"examples: expected at least {2 * MIN_EXAMPLES} searched objects, got {len(examples)}")
+    meshes = sorted({e.mesh_id for e in examples})
+    if len(meshes) < FOLDS:
+        raise ValueError(f"examples: expected objects of at least {FOLDS} meshes, got {len(meshes)}")
+    fold = {mesh_id: i % FOLDS for i, mesh_id in enumerate(meshes)}
+    fits = [fit([e for e in examples if fold[e.mesh_id] != k], start) for k in range(FOLDS)]
+    return _judged(examples, [fits[fold[e.mesh_id]] for e in examples], fit(examples, start))
+
+
+def _judged(examples: Sequence[Example], configs: Sequence[ConfidenceConfig], config: ConfidenceConfig) -> Calibration:
+    """How well each example's probabilities hold by a configuration of its own."""
+    shares = [probabilities(e.margins, c)[0] for e, c in zip(examples, configs, strict=True)]
+    best = np.array([s[0] if len(s) else 0.0 for s in shares])
     right = np.array([e.right == 0 for e in examples])
     known = np.array([e.known for e in examples])
     bins = np.minimum((best * BINS).astype(int), BINS - 1)
@@ -91,16 +115,6 @@ def judge(examples: Sequence[Example], config: ConfidenceConfig) -> Calibration:
         for t in np.arange(0.05, 1.0, 0.05)
     )
     return Calibration(config, len(examples), float(ece), reliability, thresholds)
-
-
-def calibrate(examples: Sequence[Example], start: ConfidenceConfig) -> Calibration:
-    """Fit on all examples; only the ECE is that of fits on every other example, judged on the rest."""
-    if len(examples) < 2 * MIN_EXAMPLES:
-        raise ValueError(f"examples: expected at least {2 * MIN_EXAMPLES} searched objects, got {len(examples)}")
-    halves = (examples[::2], examples[1::2])
-    judged = [judge(test, fit(train, start)) for train, test in (halves, halves[::-1])]
-    whole = judge(examples, fit(examples, start))
-    return replace(whole, ece=float(np.mean([j.ece for j in judged])))
 
 
 def _share(values: np.ndarray) -> float:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from pasr_perception.confidence import probabilities
 from pasr_perception.config import ConfidenceConfig
 from pasr_perception.data.records import BagFrame, Truth
 from pasr_perception.evaluation.calibration import Example, calibrate, collect, fit, judge
+from pasr_perception.evaluation.reliability_plot import reliability_plot
 from pasr_perception.types import Camera, Detection, Frame, Hypothesis
 
 START = ConfidenceConfig(slope=1.0, intercept=0.0)
@@ -25,7 +28,7 @@ def drawn(config: ConfidenceConfig, count: int, seed: int = 0) -> list[Example]:
         margins = tuple(sorted(rng.uniform(0, 10, 3), reverse=True))
         shares, unknown = probabilities(margins, config)
         pick = int(rng.choice(4, p=[*shares, unknown]))
-        found.append(Example(margins, None if pick == 3 else pick, known=pick != 3))
+        found.append(Example(margins, None if pick == 3 else pick, known=pick != 3, mesh_id=f"mesh {len(found) % 20}"))
     return found
 
 
@@ -47,9 +50,11 @@ def test_too_few_examples_are_refused():
         fit([Example((5.0,), 0, True)] * 9, START)
 
 
-def test_too_few_examples_for_two_halves_are_refused():
+def test_too_few_examples_or_meshes_to_judge_on_others_are_refused():
     with pytest.raises(ValueError, match="expected at least 20 searched objects, got 19"):
         calibrate([Example((5.0,), 0, True)] * 19, START)
+    with pytest.raises(ValueError, match="expected objects of at least 5 meshes, got 1"):
+        calibrate([Example((5.0,), 0, True, "mug")] * 40, START)
 
 
 def test_counts_of_hand_made_cases():
@@ -74,12 +79,26 @@ def test_an_object_without_hypotheses_counts_as_improbable():
     assert all(rejects == 1.0 for _, _, rejects in found.thresholds)
 
 
-def test_calibration_is_judged_on_the_other_half():
+def test_calibration_is_judged_on_meshes_that_the_fit_did_not_see():
     true = ConfidenceConfig(slope=0.8, intercept=-4.0)
     found = calibrate(drawn(true, 600), START)
     assert found.examples == 600
     assert found.ece < 0.08
     assert found.config == fit(drawn(true, 600), START)
+    # one mesh is always wrong however sure, and no other: a fit that saw it would know
+    odd = [Example((6.0,), 0, True, f"mesh {i % 9}") for i in range(90)]
+    odd += [Example((6.0,), None, False, "stranger")] * 60
+    seen, unseen = judge(odd, fit(odd, START)), calibrate(odd, START)
+    assert seen.ece < 0.05
+    assert unseen.ece > 0.1
+
+
+def test_the_picture_shows_what_was_found(tmp_path: Path) -> None:
+    path = tmp_path / "plots" / "calibration.png"
+    reliability_plot(calibrate(drawn(ConfidenceConfig(slope=0.8, intercept=-4.0), 200), START), path)
+    image = imread(path)
+    assert image.shape[1] > 800
+    assert len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) > 20
 
 
 def test_examples_are_collected_from_what_is_visible_and_named():
@@ -95,4 +114,4 @@ def test_examples_are_collected_from_what_is_visible_and_named():
     entries = [SimpleNamespace(id="mug"), SimpleNamespace(id="can")]
     pipeline: Any = SimpleNamespace(library=SimpleNamespace(entries=entries), detect=detect)
     found = collect(pipeline, [BagFrame(frame, found_at, truths)])
-    assert found == [Example((5.0, 4.0), 1, True), Example((5.0, 4.0), None, False)]
+    assert found == [Example((5.0, 4.0), 1, True, "mug"), Example((5.0, 4.0), None, False, "cat")]
