@@ -10,7 +10,7 @@ REAL_DATA ?= ../shared/real
 PYTEST_ARGS ?=
 RUN := source scripts/env.sh &&
 
-.PHONY: help setup demo real test test-unit lint format freeze clean distclean
+.PHONY: help setup demo track real test test-unit lint format freeze clean distclean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup: ## make .venv ready (TORCH_INDEX=<url> or TORCH_INDEX=pip chooses the tor
 
 demo: setup ## node, player and recorder on a simulated scene; writes out/demo/index.html
 	@$(RUN) pasr demo --out out/demo
+
+track: setup ## a minute of a hard scene through the node, judged over time; writes out/track/index.html
+	@$(RUN) pasr track --out out/track
 
 real: setup ## the node on the real photos of REAL_DATA; writes out/real/index.html
 	@if [[ -d "$(REAL_DATA)" ]]; then \

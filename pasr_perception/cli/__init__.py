@@ -15,6 +15,7 @@ from pasr_perception.cli.encoder import encoder_app
 from pasr_perception.cli.evaluate import evaluate_app, evaluate_command
 from pasr_perception.cli.library import library_app
 from pasr_perception.cli.overhead import overhead_command
+from pasr_perception.cli.track import track_command
 from pasr_perception.cli.train import train_app
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ bag_app.command("evaluate")(evaluate_command)
 app.command("detect")(detect_command)
 app.command("demo")(demo_command)
 app.command("real")(real_command)
+app.command("track")(track_command)
 app.command("bench")(bench_command)
 app.command("overhead")(overhead_command)
 
