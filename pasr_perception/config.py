@@ -180,7 +180,10 @@ class TrackConfig:
     confirm_looks: int = 2  # searches that it takes at least
     identity_step: float = 3.0  # log-evidence for a mesh that one frame can add or take at most
     identity_limit: float = 8.0  # log-evidence that is ever gathered, so that a mistake can be corrected
-    rival_every: int = 5  # a tracked object's rivals are looked at again in every n-th frame
+    look_again_s: float = (
+        1.0  # an object at rest that is where it is expected is looked at again after this; 0 = always [s]
+    )
+    rival_every: int = 5  # of the looks at a tracked object, every n-th compares its rivals as well
     min_iou: float = 0.1  # overlap of predicted and detected box below which they are not the same object
     appearance_weight: float = 0.3  # of colours against overlap in association
     coast_s: float = 1.0  # a tracked object not detected for this long is lost [s]
@@ -196,6 +199,7 @@ class TrackConfig:
             _require(getattr(self, name) > 0, f"track.{name}", "more than 0", getattr(self, name))
         for name in ("identity_step", "identity_limit", "rest_speed"):
             _require(getattr(self, name) > 0, f"track.{name}", "more than 0", getattr(self, name))
+        _require(self.look_again_s >= 0, "track.look_again_s", "0 or more", self.look_again_s)
         for name in ("search_share", "min_iou", "appearance_weight"):
             _require(0 <= getattr(self, name) <= 1, f"track.{name}", "0..1", getattr(self, name))
         for name in ("iterations", "confirm_looks", "rival_every"):

@@ -204,6 +204,7 @@ class TrackTimings:
     total: float = 0.0
     warm_count: int = 0
     search_count: int = 0
+    glance_count: int = 0  # objects that were seen where they were expected, and not looked at more closely
 
 
 @dataclass(frozen=True)

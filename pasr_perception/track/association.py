@@ -19,6 +19,7 @@ from pasr_perception.types import Detection
 BINS = (12, 4, 4)  # of hue, saturation and value
 SIDE = 32  # pixels that a box is shrunk to
 CENTRE = 0.7  # share of a box's sides that is looked at: what is near the edges is often background
+LAST_BOX = 0.8  # what overlap with the last detected box counts, against overlap with the predicted one
 IMPOSSIBLE = 1e6
 
 
@@ -29,6 +30,12 @@ class Expected:
     box: np.ndarray  # [4] pixels
     colours: np.ndarray  # histogram, sum 1
     name: str  # the detector's id when it was last seen; empty: it gave none
+    last: np.ndarray | None = None  # [4] pixels where it was detected a moment ago, in case its mesh is a wrong one
+
+    def agrees(self, detection: Detection, colours: np.ndarray, least_iou: float, least_alike: float) -> bool:
+        """Whether a detection's box and the colours in it are what is expected, by these limits."""
+        overlap = iou(self.box[None], np.asarray(detection.box, dtype=np.float64)[None])[0, 0]
+        return bool(overlap >= least_iou and np.sqrt(self.colours) @ np.sqrt(colours) >= least_alike)
 
 
 def colours_of(image: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -77,7 +84,10 @@ def associate(
 def _costs(
     expected: Sequence[Expected], detections: Sequence[Detection], colours: Sequence[np.ndarray], config: TrackConfig
 ) -> np.ndarray:
-    overlap = iou(np.stack([e.box for e in expected]), np.stack([np.asarray(d.box, float) for d in detections]))
+    boxes = np.stack([np.asarray(d.box, float) for d in detections])
+    overlap = iou(np.stack([e.box for e in expected]), boxes)
+    last = np.stack([e.box if e.last is None else e.last for e in expected])
+    overlap = np.maximum(overlap, LAST_BOX * iou(last, boxes))
     # Bhattacharyya's coefficient
     alike = np.sqrt(np.stack([e.colours for e in expected])) @ np.sqrt(np.stack(list(colours))).T
     cost = 1 - (1 - config.appearance_weight) * overlap - config.appearance_weight * alike

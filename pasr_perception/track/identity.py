@@ -1,22 +1,29 @@
 """Which mesh a track is: log-evidence summed over frames, against the hypothesis that it is none of the library's.
 
-A look gives every mesh that it compared a margin, and the calibration (`confidence.py`) its log-odds of being right rather than a
-stranger's. Looks of one object are much alike, so what one of them may add is bounded, and so is the sum: no single frame
-overturns many, and a mistake can be corrected.
+A first search gives every mesh that it lists its calibrated log-odds of being right rather than a stranger's (`confidence.py`).
+Those hold what is to be thought of any one of many meshes beforehand, which counts once: what later looks add is the ratio of
+likelihoods of their margin alone. It is 0 at `EVEN`: a stranger exceeds that with some mesh in most looks, but seldom twice with
+the same one. Looks from one side are much alike and count by how far the view has turned in between; what one look may add
+is bounded, and so is the sum: no single frame overturns many, and a mistake can be corrected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pasr_perception.confidence import log_odds
 from pasr_perception.config import ConfidenceConfig, TrackConfig
 
-UNSEEN = 1.0  # log-evidence below the weakest mesh that a search listed, for those that it did not
-NEVER_SEEN = -3.0  # where a mesh starts that appears late, per look before
+EVEN = 2.0  # margin at which a mesh that was named before is as likely a stranger's as right
+UNSEEN = 1.0  # margin below that of the weakest mesh that a search listed, for those that it did not
+SAME_VIEW = 0.3  # weight of a look from where the last one was
+BEYOND = (
+    0.3  # what log-odds beyond `identity_step` count: they are calibrated against strangers, not against look-alikes
+)
+NEW_VIEW = 0.35  # rad: a view turned by this much is as good as an independent one
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class Identity:
 
     evidence: Mapping[str, float] = field(default_factory=dict)  # log-evidence over "none of the library"
     looks: int = 0  # searches, and looks that spoke for it
+    unlisted: float = 0.0  # log-evidence of the meshes that no search has listed yet
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -43,28 +51,55 @@ class Identity:
         return dict(zip(self.evidence, share[1:].tolist(), strict=True)), float(share[0])
 
 
+def view_weight(turned: float) -> float:
+    """How much a look counts whose view is turned by so many radians from that of the last one."""
+    return min(1.0, SAME_VIEW + turned / NEW_VIEW)
+
+
 def searched(
-    identity: Identity, margins: Mapping[str, float], confidence: ConfidenceConfig, config: TrackConfig
+    identity: Identity,
+    margins: Mapping[str, float],
+    confidence: ConfidenceConfig,
+    config: TrackConfig,
+    weight: float = 1.0,
 ) -> Identity:
     """After a search that listed these meshes with these margins; the others were below the weakest of them."""
     if not margins:
         return identity
-    odds = {mesh: log_odds(margin, confidence) for mesh, margin in margins.items()}
-    floor = min(odds.values()) - UNSEEN
-    start = max(NEVER_SEEN * identity.looks, -config.identity_limit)
-    known = dict.fromkeys(odds, start) | dict(identity.evidence)
-    return Identity(_added(known, {m: odds.get(m, floor) for m in known}, config), identity.looks + 1)
+    floor = min(margins.values()) - UNSEEN
+    if identity.looks:
+        gain = {m: weight * _ratio(v, confidence) for m, v in (*margins.items(), ("", floor))}
+    else:
+        gain = {m: log_odds(v, confidence) for m, v in (*margins.items(), ("", floor))}
+    rest = gain.pop("")
+    known = dict.fromkeys(margins, identity.unlisted) | dict(identity.evidence)
+    unlisted = max(identity.unlisted + max(rest, -config.identity_step), -config.identity_limit)
+    return Identity(_added(known, {m: gain.get(m, rest) for m in known}, config), identity.looks + 1, unlisted)
 
 
 def looked(
-    identity: Identity, margins: Mapping[str, float], confidence: ConfidenceConfig, config: TrackConfig
+    identity: Identity,
+    margins: Mapping[str, float],
+    confidence: ConfidenceConfig,
+    config: TrackConfig,
+    weight: float = 1.0,
 ) -> Identity:
     """After a look at some meshes from predicted poses. One mesh looked at alone can only be spoken against."""
-    odds = {mesh: log_odds(margin, confidence) for mesh, margin in margins.items()}
-    supported = max(odds.values(), default=0.0) > 0
-    if len(odds) == 1:
-        odds = {mesh: min(value, 0.0) for mesh, value in odds.items()}
-    return Identity(_added(identity.evidence, odds, config), identity.looks + supported)
+    gain = {mesh: weight * _ratio(margin, confidence) for mesh, margin in margins.items()}
+    supported = max(gain.values(), default=0.0) > 0
+    if len(gain) == 1:
+        gain = {mesh: min(value, 0.0) for mesh, value in gain.items()}
+    return replace(identity, evidence=_added(identity.evidence, gain, config), looks=identity.looks + supported)
+
+
+def spoken_against(identity: Identity, mesh_id: str, evidence: float, config: TrackConfig) -> Identity:
+    """With so much log-evidence against one mesh, from what is no margin."""
+    return replace(identity, evidence=_added(identity.evidence, {mesh_id: -evidence}, config))
+
+
+def _ratio(margin: float, confidence: ConfidenceConfig) -> float:
+    """Log-ratio of a margin's likelihoods under "this mesh" and "a stranger"."""
+    return confidence.slope * (margin - EVEN)
 
 
 def is_ambiguous(identity: Identity, confidence: ConfidenceConfig) -> bool:
@@ -77,7 +112,8 @@ def is_ambiguous(identity: Identity, confidence: ConfidenceConfig) -> bool:
 
 def _added(evidence: Mapping[str, float], odds: Mapping[str, float], config: TrackConfig) -> dict[str, float]:
     """Evidence with a look's log-odds, bounded so that differences between look-alikes at the bound are kept."""
-    step = _bounded(odds, config.identity_step)
+    limit = config.identity_step
+    step = _bounded({m: min(o, limit) + BEYOND * max(o - limit, 0.0) for m, o in odds.items()}, limit)
     return _bounded({m: e + step.get(m, 0.0) for m, e in evidence.items()}, config.identity_limit)
 
 

@@ -6,6 +6,8 @@ flips, and no spinning about continuous axes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +27,8 @@ SEARCH_NOISE = np.array([0.012, 0.012, 0.05, 0.12, 0.12, 0.12])  # of a search, 
 STRIKES = 3  # looks in a row that do not fit until the object is searched again
 RIVAL_EVIDENCE = 5.0  # log-evidence behind the best within which a mesh is looked at as a rival
 RIVALS = 1
+JUMP = 0.15  # of the distance: a thing found so far from where its mesh was found before is hardly of that mesh's size,
+JUMP_EVIDENCE = 1.5  # which counts so much against the mesh
 
 
 class Looker:
@@ -55,7 +59,8 @@ class Looker:
             track.strikes += 1
             return False
         margins = {mesh: look.margin for mesh, look in looks.items()}
-        track.identity = identity.looked(track.identity, margins, self._confidence, self._config)
+        weight = self._new_view(track, T_ref_cam)
+        track.identity = identity.looked(track.identity, margins, self._confidence, self._config, weight)
         for mesh, look in looks.items():
             if mesh != track.mesh_id:
                 track.others = {**track.others, mesh: self._relative(track, mesh, look.T_cam_obj, T_ref_cam)}
@@ -64,6 +69,8 @@ class Looker:
         track.similarity = mine.similarity
         track.measured = fitted
         track.strikes = 0 if fitted else track.strikes + 1
+        track.looked_ns = frame.stamp_ns if fitted else -1
+        track.calm = track.calm + 1 if fitted and not track.motion.moving else 0
         self._follow_best(track)
         was_lost = track.state is TrackState.LOST
         if was_lost and identity.log_odds(mine.margin, self._confidence) < 0:
@@ -90,7 +97,9 @@ class Looker:
             return
         estimate = result.objects[0]
         margins = {h.mesh_id: h.margin for h in estimate.hypotheses}
-        track.identity = identity.searched(track.identity, margins, self._confidence, self._config)
+        weight = self._new_view(track, T_ref_cam)
+        track.identity = identity.searched(track.identity, margins, self._confidence, self._config, weight)
+        self._against_jumps(track, {h.mesh_id: h.T_cam_obj for h in estimate.hypotheses}, T_ref_cam)
         poses = {h.mesh_id: h.T_cam_obj for h in estimate.hypotheses}
         similarity = {h.mesh_id: h.similarity for h in estimate.hypotheses}
         best = track.identity.best
@@ -101,6 +110,7 @@ class Looker:
             fitted = self._measure(track, poses[best], SEARCH_NOISE, T_ref_cam, anew)
             track.others = {m: self._relative(track, m, T, T_ref_cam) for m, T in poses.items() if m != best}
             track.similarity, track.measured = similarity[best], track.measured or fitted
+            track.looked_ns = frame.stamp_ns if fitted else -1
         shares, unknown = track.identity.probabilities()
         sure = bool(shares) and shares[best] >= self._config.confirm
         settled = sure or unknown > self._config.confirm
@@ -108,6 +118,27 @@ class Looker:
             track.patience_s = max(self._config.search_again_s, 2 * track.patience_s)
         else:
             track.patience_s = 0.0
+
+    def _new_view(self, track: Track, T_ref_cam: np.ndarray) -> float:
+        """What a look at a track from here counts, by the side that it was last seen from."""
+        if track.motion is None:
+            return 1.0
+        view = track.motion.T_ref_mid[:3, :3].T @ (T_ref_cam[:3, 3] - track.motion.T_ref_mid[:3, 3])
+        view /= max(float(np.linalg.norm(view)), 1e-9)
+        turned = math.pi if track.view is None else math.acos(float(np.clip(view @ track.view, -1, 1)))
+        weight = identity.view_weight(turned)
+        if track.view is None or turned > identity.NEW_VIEW / 2:
+            track.view = view
+        return weight
+
+    def _against_jumps(self, track: Track, poses: Mapping[str, np.ndarray], T_ref_cam: np.ndarray) -> None:
+        """A camera that moves by known ways shows how far off things are: with a mesh of a wrong size they seem to jump."""
+        if track.motion is None or track.motion.moving or track.mesh_id not in poses:
+            return
+        T_ref_mid = T_ref_cam @ poses[track.mesh_id] @ invert_T(to_middle(self._entries[track.mesh_id]))
+        jump = np.linalg.norm(T_ref_mid[:3, 3] - track.motion.T_ref_mid[:3, 3]) / distance_to(track, T_ref_cam)
+        if jump > JUMP:
+            track.identity = identity.spoken_against(track.identity, track.mesh_id, JUMP_EVIDENCE, self._config)
 
     def _measure(
         self, track: Track, T_cam_obj: np.ndarray, noise: np.ndarray, T_ref_cam: np.ndarray, anew: bool = False

@@ -21,6 +21,8 @@ START_SPEED = 0.05  # standard deviation of the twist when motion begins, m/s at
 GATE = 22.0  # squared Mahalanobis distance of six numbers that 1 measurement in 800 passes
 BIAS_MEMORY = 0.7  # of the mean whitened innovation, per measurement
 BIAS_LIMIT = 14.0  # squared length of that mean, over its variance, from which an object moves
+JUMP = np.array([0.25, 0.5])  # innovations beyond these are a mistake put right, not a movement: m at 1 m, rad
+FASTEST = np.array([0.5, 1.0])  # twist that is believed at most: m/s at 1 m, rad/s
 REST_LOOKS = 5  # slow looks in a row after which it is at rest again
 
 
@@ -87,6 +89,8 @@ def update(
     bias = BIAS_MEMORY * (np.zeros(6) if motion.bias is None else motion.bias) + (1 - BIAS_MEMORY) * bounded
     variance = (1 - BIAS_MEMORY) / (1 + BIAS_MEMORY)  # of that mean, were innovations white
     motion = replace(motion, bias=bias)
+    if float(bias @ bias) / variance > 6 + BIAS_LIMIT and _is_jump(innovation, distance):
+        return begin(T_measured, R, motion.stamp_ns), Fit(far, True)
     if not motion.moving and float(bias @ bias) / variance > 6 + BIAS_LIMIT:
         motion = _set_off(motion, distance)
         S = motion.P[:6, :6] + R
@@ -99,7 +103,8 @@ def update(
     I_KH = np.eye(12)
     I_KH[:, :6] -= K
     P = I_KH @ motion.P @ I_KH.T + K @ R @ K.T
-    motion = replace(motion, T_ref_mid=moved(motion.T_ref_mid, step[:6]), twist=motion.twist + step[6:], P=P)
+    twist = _believed(motion.twist + step[6:], distance)
+    motion = replace(motion, T_ref_mid=moved(motion.T_ref_mid, step[:6]), twist=twist, P=P)
     return _settled(motion, distance, config), Fit(far, True)
 
 
@@ -120,6 +125,24 @@ def rotated_covariance(C: np.ndarray, R_a_b: np.ndarray) -> np.ndarray:
     return turn @ C @ turn.T
 
 
+def at_rest(motion: Motion) -> Motion:
+    """The same, standing still from now on."""
+    P = motion.P.copy()
+    P[6:], P[:, 6:] = 0, 0
+    return replace(motion, moving=False, twist=np.zeros(6), P=P, slow=0, bias=np.zeros(6))
+
+
+def _is_jump(innovation: np.ndarray, distance: float) -> bool:
+    sizes = np.array([np.linalg.norm(innovation[:3]) / distance, np.linalg.norm(innovation[3:])])
+    return bool((sizes > JUMP).any())
+
+
+def _believed(twist: np.ndarray, distance: float) -> np.ndarray:
+    speeds = np.array([np.linalg.norm(twist[:3]) / distance, np.linalg.norm(twist[3:])])
+    share = np.minimum(1.0, FASTEST / np.maximum(speeds, 1e-12))
+    return twist * np.repeat(share, 3)
+
+
 def _set_off(motion: Motion, distance: float) -> Motion:
     P = motion.P.copy()
     P[6:], P[:, 6:] = 0, 0
@@ -136,6 +159,4 @@ def _settled(motion: Motion, distance: float, config: TrackConfig) -> Motion:
     slow = motion.slow + 1 if speed < config.rest_speed else 0
     if slow < REST_LOOKS:
         return replace(motion, slow=slow)
-    P = motion.P.copy()
-    P[6:], P[:, 6:] = 0, 0
-    return replace(motion, moving=False, twist=np.zeros(6), P=P, slow=0, bias=np.zeros(6))
+    return at_rest(motion)

@@ -44,6 +44,10 @@ class Track:
     hits: int = 1  # frames in which it was detected
     strikes: int = 0  # looks in a row that did not fit
     looks: int = 0  # from predicted poses
+    looked_ns: int = -1  # last look or search that fitted
+    view: np.ndarray | None = None  # [3] towards the camera, object axes, when its mesh was last told from another side
+    calm: int = 0  # looks in a row that found it at rest where it was expected
+    agrees: bool = False  # this frame's box and colours are those that are expected
     waited: int = 0  # frames in a row that the budget did not reach it
     searched_ns: int = -1  # last search
     patience_s: float = 0.0  # until the next search of what no mesh explains, or whose mesh is doubtful

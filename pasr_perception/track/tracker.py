@@ -30,6 +30,12 @@ from pasr_perception.types import Detection, Frame, TrackedResult, TrackState, T
 SURE_ANGLE = 0.35  # rad: standard deviation of a predicted rotation beyond which a look from it would be a guess
 DOUBT = 0.7  # share of the most evidence there can be, below which a tracked object is searched now and then
 COLOUR_GAIN = 0.1  # of a new look at an object's colours
+JUST_SEEN = 0.5  # s: a box that was detected this long ago is still near its object
+CALMING, LONGEST = 0.5, 4.0  # of `look_again_s`: what each calm look adds to the time until the next, and its most
+GLANCE_IOU = (
+    0.5  # of detected and expected box, from which a glance is enough; loose boxes of the right object reach 0.6
+)
+GLANCE_COLOURS = 0.8  # the same for colours, by Bhattacharyya's coefficient
 
 
 class Tracker:
@@ -78,6 +84,7 @@ class Tracker:
         self.pipeline.check()
         T_ref_cam = _checked(T_fixed_cam)
         self._budget.begin_frame()
+        self._glances = 0
         notes, ended = self._new_time(frame.stamp_ns, T_fixed_cam is not None)
         unused = usable_depth(frame, self.pipeline.config.depth)[1]
         notes += [unused] if unused else []
@@ -101,6 +108,7 @@ class Tracker:
                 self._budget.elapsed,
                 count.get("look", 0),
                 count.get("search", 0),
+                self._glances,
             ),
         )
 
@@ -134,8 +142,10 @@ class Tracker:
             track.detection, track.measured = None, False
             if track.motion is not None:
                 distance = distance_to(track, T_ref_cam)
+                if track.state is TrackState.LOST:  # where it went meanwhile nobody knows
+                    track.motion = motion.at_rest(track.motion)
                 track.motion = motion.predict(track.motion, frame.stamp_ns, distance, self.config)
-        expected = [Expected(self._expected_box(t, frame, T_ref_cam), t.colours, t.name) for t in self._tracks]
+        expected = [self._expected(t, frame, T_ref_cam) for t in self._tracks]
         colours = [colours_of(frame.image, visible_part(d.box, frame.camera)) for d in detections]
         found = associate(expected, detections, colours, self.config)
         matched = []
@@ -148,12 +158,18 @@ class Tracker:
             else:
                 track = self._tracks[index]
                 track.hits += 1
+                track.agrees = expected[index].agrees(detection, seen, GLANCE_IOU, GLANCE_COLOURS)
                 track.box, track.seen_ns = np.asarray(detection.box, dtype=np.float64), frame.stamp_ns
                 track.colours = (1 - COLOUR_GAIN) * track.colours + COLOUR_GAIN * seen
                 track.name = detection.id or track.name
             track.detection = detection
             matched.append((track, detection))
         return matched
+
+    def _expected(self, track: Track, frame: Frame, T_ref_cam: np.ndarray) -> Expected:
+        just_seen = (frame.stamp_ns - track.seen_ns) * 1e-9 < JUST_SEEN
+        last = track.box if just_seen else None
+        return Expected(self._expected_box(track, frame, T_ref_cam), track.colours, track.name, last)
 
     def _expected_box(self, track: Track, frame: Frame, T_ref_cam: np.ndarray) -> np.ndarray:
         if track.motion is None or self._is_unknown(track):
@@ -167,8 +183,14 @@ class Tracker:
 
     def _work(self, frame: Frame, matched: Sequence[tuple[Track, Detection]], T_ref_cam: np.ndarray) -> list[Detection]:
         """Look at or search what was detected, most needed first; returns what the budget did not reach."""
-        looks = [pair for pair in matched if self._can_look(pair[0])]
-        searches = [p for p in matched if not self._can_look(p[0]) and self._search_is_due(p[0], frame.stamp_ns)]
+        looks, searches = [], []
+        for pair in matched:
+            track, due = pair[0], self._search_is_due(pair[0], frame.stamp_ns)
+            unsettled = track.state is TrackState.TENTATIVE and self._is_doubtful(track)
+            if not self._can_look(track) or (unsettled and due):
+                searches += [pair] if due else []
+            elif not self._glance_is_enough(track, frame.stamp_ns):
+                looks.append(pair)
         looks.sort(key=lambda pair: -pair[0].waited)
         searches.sort(key=lambda pair: (-min(pair[0].hits, 2), -pair[0].waited, pair[0].searched_ns))
         checks = [t for t, _ in looks if self._is_doubtful(t) and self._search_is_due(t, frame.stamp_ns)]
@@ -190,8 +212,18 @@ class Tracker:
                 break
             done.add(track.track_id)
         for track, _ in matched:
-            track.waited = 0 if track.track_id in done else track.waited + 1
+            track.waited = 0 if track.measured or track.track_id in done else track.waited + 1
         return [d for t, d in (*looks, *searches) if t.track_id not in done]
+
+    def _glance_is_enough(self, track: Track, stamp_ns: int) -> bool:
+        """Whether an object at rest is so clearly where it is expected that it is not looked at; then it counts as measured."""
+        assert track.motion is not None
+        known = track.state in (TrackState.TRACKED, TrackState.COASTING) and not track.motion.moving
+        patience = self.config.look_again_s * min(1 + CALMING * track.calm, LONGEST)
+        fresh = track.looked_ns >= 0 and (stamp_ns - track.looked_ns) * 1e-9 < patience
+        track.measured = known and fresh and track.agrees
+        self._glances += track.measured
+        return track.measured
 
     def _is_doubtful(self, track: Track) -> bool:
         """Whether a track's mesh rests on so little that all meshes should be compared once more."""

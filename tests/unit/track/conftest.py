@@ -137,12 +137,12 @@ class Film:
 
 @pytest.fixture
 def film(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Film]:
-    """film(**track settings) begins a film in an empty world."""
+    """film(**track settings) begins a film in an empty world; objects are looked at in every frame unless `look_again_s` is set."""
 
     def begin(**settings: Any) -> Film:
         world = World(PasrConfig(confidence=ConfidenceConfig(slope=1.0, intercept=-3.0)))
         monkeypatch.setattr(looking, "WarmStart", lambda pipeline, config: pipeline.warm)
         pipeline: Any = world
-        return Film(world, Tracker(pipeline, TrackConfig(**settings), world.clock))
+        return Film(world, Tracker(pipeline, TrackConfig(**{"look_again_s": 0.0} | settings), world.clock))
 
     return begin

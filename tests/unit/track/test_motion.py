@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from pasr_perception.config import TrackConfig
 from pasr_perception.geometry.se3 import is_rotation, make_T, rotation_angle
-from pasr_perception.track.motion import GATE, begin, difference, moved, predict, update
+from pasr_perception.track.motion import FASTEST, GATE, at_rest, begin, difference, moved, predict, update
 
 CONFIG, DISTANCE = TrackConfig(), 2.0
 NOISE = np.array([0.01, 0.01, 0.04, 0.07, 0.07, 0.07])
@@ -71,3 +71,24 @@ def test_covariance_grows_with_a_gap_and_poses_stay_rigid():
     assert (np.diag(later.P)[:6] > np.diag(motion.P)[:6]).all()
     assert is_rotation(later.T_ref_mid[:3, :3])
     assert predict(motion, 0, DISTANCE, CONFIG) is motion
+
+
+def test_a_pose_that_was_wrong_is_put_right_without_a_movement():
+    motion = begin(START, R, 0)
+    other = moved(START, np.array([0, 0, 0, 0, 1.4, 0]))
+    for i in range(1, 12):
+        motion, _ = update(predict(motion, i * 10**8, DISTANCE, CONFIG), other, R, DISTANCE, CONFIG)
+    assert not motion.moving
+    np.testing.assert_allclose(motion.T_ref_mid, other, atol=0.02)
+
+
+def test_no_speed_beyond_belief():
+    motion, truth = begin(START, R, 0), START
+    for i in range(1, 40):
+        truth = moved(truth, np.array([0.12, 0, 0, 0, 0.2, 0]))  # per 0.1 s
+        motion, _ = update(predict(motion, i * 10**8, DISTANCE, CONFIG), truth, R, DISTANCE, CONFIG)
+        assert np.linalg.norm(motion.twist[:3]) <= FASTEST[0] * DISTANCE + 1e-9
+        assert np.linalg.norm(motion.twist[3:]) <= FASTEST[1] + 1e-9
+    still = at_rest(motion)
+    assert not still.moving
+    np.testing.assert_array_equal(predict(still, 10**10, DISTANCE, CONFIG).T_ref_mid, motion.T_ref_mid)
