@@ -85,6 +85,8 @@ class Diagnostics:
         text = "; ".join([text, *report.notes])
         values = {"frame_stamp": report.stamp_ns, "objects": report.objects, "unanswered": len(report.problems)}
         values |= {name: f"{ms:.3f}" for name, ms in latencies_ms(report).items()}
+        counted = [f.name for f in dataclasses.fields(report.timings) if f.type == "int"]
+        values |= {f"count/{name.removesuffix('_count')}": getattr(report.timings, name) for name in counted}
         level = WARN if report.problems or report.notes else OK
         followed = f"{len(report.tracks)} objects are followed"
         tracks = [("tracks", OK, followed, report.tracks)] if isinstance(report.timings, TrackTimings) else []

@@ -112,6 +112,7 @@ def test_only_what_is_settled_reaches_objects_tf_and_markers(follow: Callable[..
     said = values(robot.statuses("pipeline")[0])
     assert float(said["latency_ms/search"]) == pytest.approx(30)
     assert float(said["latency_ms/total"]) == pytest.approx(60)
+    assert (said["count/warm"], said["count/search"]) == ("2", "1")
 
 
 def test_the_detectors_ids_win_and_objects_without_one_stay_nameless_for_the_tracker(
