@@ -112,8 +112,7 @@ def is_ambiguous(identity: Identity, confidence: ConfidenceConfig) -> bool:
 
 def _added(evidence: Mapping[str, float], odds: Mapping[str, float], config: TrackConfig) -> dict[str, float]:
     """Evidence with a look's log-odds, bounded so that differences between look-alikes at the bound are kept."""
-    limit = config.identity_step
-    step = _bounded({m: min(o, limit) + BEYOND * max(o - limit, 0.0) for m, o in odds.items()}, limit)
+    step = _bounded(odds, config.identity_step)
     return _bounded({m: e + step.get(m, 0.0) for m, e in evidence.items()}, config.identity_limit)
 
 

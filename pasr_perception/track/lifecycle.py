@@ -19,6 +19,12 @@ def verdict(track: Track, unseen_s: float, config: TrackConfig, confidence: Conf
             TrackState.TENTATIVE,
             f"no mesh explains it any more (probability {unknown:.2f})",
         )
+    elif shares.get(track.mesh_id, 0.0) < confidence.accept:
+        best = shares.get(track.mesh_id, 0.0)
+        track.state, track.reason = (
+            TrackState.TENTATIVE,
+            f"no longer settled: {track.mesh_id} with probability {best:.2f}",
+        )
     elif track.detection is None:
         lost = unseen_s > config.coast_s or track.state is TrackState.LOST
         track.state = TrackState.LOST if lost else TrackState.COASTING

@@ -61,6 +61,7 @@ class Looker:
         margins = {mesh: look.margin for mesh, look in looks.items()}
         weight = self._new_view(track, T_ref_cam)
         track.identity = identity.looked(track.identity, margins, self._confidence, self._config, weight)
+        self._against_jumps(track, {mine.mesh_id: mine.T_cam_obj}, T_ref_cam)
         for mesh, look in looks.items():
             if mesh != track.mesh_id:
                 track.others = {**track.others, mesh: self._relative(track, mesh, look.T_cam_obj, T_ref_cam)}

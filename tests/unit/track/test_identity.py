@@ -37,9 +37,9 @@ def test_a_mistake_is_corrected_in_the_end():
 
 
 def test_differences_between_look_alikes_survive_the_bounds():
-    identity = after(*[{"left": 20.0, "right": 19.0}] * 8)
+    identity = after(*[{"left": 20.0, "right": 19.5}] * 8)
     assert identity.evidence["left"] == CONFIG.identity_limit
-    assert identity.evidence["left"] - identity.evidence["right"] == pytest.approx(2.4)
+    assert identity.evidence["left"] - identity.evidence["right"] == pytest.approx(4.0)
     assert is_ambiguous(after({"left": 9.0, "right": 8.8}), CONFIDENCE)
     assert not is_ambiguous(identity, CONFIDENCE)
 

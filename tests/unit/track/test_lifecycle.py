@@ -43,6 +43,12 @@ def track(state: TrackState, seen: bool = True, **values: object) -> Track:
         (track(COASTING, seen=False), 1.1, LOST, "not detected for 1.1 s"),
         (track(LOST, seen=False), 0.1, LOST, "not detected for 0.1 s"),
         (track(TRACKED, identity=Identity({"mug": -5.0}, 9)), 0.0, TENTATIVE, "no mesh explains it any more"),
+        (
+            track(TRACKED, identity=Identity({"mug": 1.0, "can": 1.0}, 9), measured=True),
+            0.0,
+            TENTATIVE,
+            "no longer settled: mug",
+        ),
     ],
 )
 def test_states_and_reasons(given, unseen_s, state, reason):

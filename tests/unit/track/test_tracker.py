@@ -21,7 +21,7 @@ def test_a_new_object_is_searched_then_followed(film):
     it.world.put("a", "mug", can=2.0)
     first = it.step(it.world.detection("a")).objects[0]
     assert (first.state, first.track_id, first.measured) == (TENTATIVE, 1, True)
-    assert first.reason == "not settled: mug with probability 0.94"  # one search is not enough
+    assert first.reason == "not settled: mug with probability 0.95"  # one search is not enough
     assert not first.confirmed
     second = it.step(it.world.detection("a")).objects[0]
     assert second.state is TRACKED
