@@ -216,7 +216,7 @@ def test_the_gpu_runs_out_of_memory(start: Callable[..., Robot], capfd: pytest.C
         return known_answer(frame, detections)
 
     robot = start(FixedPipeline(answer))
-    robot.node._processor._parts._patience = 1
+    robot.node._processor._answers._parts._patience = 1
     robot.show(5, boxes=4)
     robot.wait(lambda: robot.answered(1) and bool(robot.statuses("pipeline")))
     assert [d.id for d in robot.got["objects"][0].detections] == ["0", "1", "2", "3"]

@@ -153,7 +153,8 @@ def test_settings_of_tracking_change_while_it_runs(follow: Callable[..., Any]) -
     robot.wait(lambda: robot.answered(1))
     assert [c.coast_s for c in trackers[-1].configs] == [2.5]
     refused = robot.node.set_parameters([Parameter("track.coast_s", value=-1.0)])[0]
-    assert refused.reason == "track.coast_s: expected more than 0, got -1.0"
+    assert not refused.successful
+    assert "track.coast_s" in refused.reason
 
 
 def test_what_ended_and_what_waits_is_said(follow: Callable[..., Any]) -> None:
