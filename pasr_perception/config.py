@@ -180,9 +180,7 @@ class TrackConfig:
     confirm_looks: int = 2  # searches that it takes at least
     identity_step: float = 3.0  # log-evidence for a mesh that one frame can add or take at most
     identity_limit: float = 8.0  # log-evidence that is ever gathered, so that a mistake can be corrected
-    look_again_s: float = (
-        1.0  # an object at rest that is where it is expected is looked at again after this; 0 = always [s]
-    )
+    look_again_s: float = 1.0  # an object at rest where it is expected is looked at again after this; 0 = always [s]
     rival_every: int = 5  # of the looks at a tracked object, every n-th compares its rivals as well
     min_iou: float = 0.1  # overlap of predicted and detected box below which they are not the same object
     appearance_weight: float = 0.3  # of colours against overlap in association

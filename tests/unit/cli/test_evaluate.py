@@ -50,8 +50,9 @@ def calibrated(monkeypatch: pytest.MonkeyPatch, examples: list[Example]) -> str:
 
 
 def test_calibrate_prints_settings_that_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    right, strange = Example((8.0, 1.0), 0, True), Example((2.0, 1.0), None, False)
-    output = calibrated(monkeypatch, [right, strange] * 15)
+    right = [Example((8.0, 1.0), 0, True, f"mesh {i}") for i in range(15)]
+    strange = [Example((2.0, 1.0), None, False, f"stranger {i}") for i in range(15)]
+    output = calibrated(monkeypatch, right + strange)
     assert "30 searches" in output
     (tmp_path / "settings.yaml").write_text(output.splitlines()[-1])
     confidence = load_config(tmp_path / "settings.yaml").confidence
