@@ -17,7 +17,7 @@ from typing import Any
 
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -265,11 +265,12 @@ def main(args: list[str] | None = None, pipeline: PosePipeline | None = None) ->
     rclpy.init(args=args)
     node: PasrNode | None = None
     try:
+        executor = SingleThreadedExecutor()  # made here: one that a signal interrupts in the making ends in a traceback
         node = PasrNode(pipeline)
         node.start()
         gc.collect()
         gc.freeze()  # what was loaded stays: looking through all of it again would hold up frames
-        rclpy.spin(node)
+        rclpy.spin(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:  # the edge of the process: whatever it was, say it in one line

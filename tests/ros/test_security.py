@@ -16,7 +16,7 @@ from robot import Robot
 
 pytestmark = pytest.mark.ros
 POLICY = Path(__file__).parents[2] / "config" / "sros2" / "pasr_node.policy.xml"
-ONLY_SOMETIMES = {"/image/compressed", "/clock", "/parameter_events"}  # by parameters
+ONLY_SOMETIMES = {"/image/compressed", "/clock", "/parameter_events", "/tf", "/tf_static"}  # by parameters
 
 
 def allowed(kind: str, action: str) -> set[str]:

@@ -73,7 +73,7 @@ def test_entries_say_what_the_meshes_are(bench, library_path: Path) -> None:
     assert (block.unit, block.category, block.creator, block.licence) == (0.001, "blocks", "the tests", "CC0-1.0")
     assert {e.appearance for e in library.entries} == {"known"}  # `auto` saw the colours
     assert (can.pose_set, truck.pose_set) == ("so3", "upright")
-    assert np.abs(can.symmetry.continuous_axes[0]).tolist() == pytest.approx([0, 0, 1], abs=0.02)
+    assert can.symmetry.continuous_axes == ()  # its colours run around it
     assert block.symmetry.to_dict()["center"] == pytest.approx(block.center, abs=1e-3)
     np.testing.assert_allclose(library.load_mesh("truck").bounds, bench.meshes["truck"].bounds, atol=1e-6)
     assert library.verify() == []
