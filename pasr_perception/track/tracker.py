@@ -20,6 +20,7 @@ from pasr_perception.geometry.se3 import is_rotation
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track import motion
 from pasr_perception.track.association import Expected, associate, colours_of
+from pasr_perception.track.duplicates import merge_duplicates
 from pasr_perception.track.lifecycle import verdict
 from pasr_perception.track.looking import STRIKES, Looker
 from pasr_perception.track.schedule import Budget
@@ -92,7 +93,7 @@ class Tracker:
         matched = self._associate(frame, usable, T_ref_cam)
         associate_s = self._budget.elapsed
         deferred = self._work(frame, matched, T_ref_cam)
-        ended += self._judge(frame.stamp_ns)
+        ended += self._judge(frame.stamp_ns, T_ref_cam)
         spent, count = self._budget.spent, self._budget.count
         return TrackedResult(
             stamp_ns=frame.stamp_ns,
@@ -246,9 +247,12 @@ class Tracker:
             patience = min(patience, self.config.search_again_s)
         return track.searched_ns < 0 or (stamp_ns - track.searched_ns) * 1e-9 >= patience
 
-    def _judge(self, stamp_ns: int) -> list[tuple[int, str]]:
+    def _judge(self, stamp_ns: int, T_ref_cam: np.ndarray) -> list[tuple[int, str]]:
         """Every track's state after this frame; returns those that are given up, with the reason."""
-        ended: list[tuple[int, str]] = []
+        double = merge_duplicates(self._tracks, self._entries, T_ref_cam, self._confidence)
+        ended = [(track.track_id, reason) for track, reason in double]
+        for track, _ in double:
+            self._tracks.remove(track)
         for track in list(self._tracks):
             reason = verdict(track, (stamp_ns - track.seen_ns) * 1e-9, self.config, self._confidence)
             if reason:
