@@ -27,6 +27,7 @@ SEARCH_NOISE = np.array([0.012, 0.012, 0.05, 0.12, 0.12, 0.12])  # of a search, 
 STRIKES = 3  # looks in a row that do not fit until the object is searched again
 RIVAL_EVIDENCE = 5.0  # log-evidence behind the best within which a mesh is looked at as a rival
 RIVALS = 1
+LONGEST_WAIT = 5.0  # of `search_again_s`: by then a camera that moves sees another side
 JUMP = 0.15  # of the distance: a thing found so far from where its mesh was found before is hardly of that mesh's size,
 JUMP_EVIDENCE = 1.5  # which counts so much against the mesh
 
@@ -116,7 +117,8 @@ class Looker:
         sure = bool(shares) and shares[best] >= self._config.confirm
         settled = sure or unknown > self._config.confirm
         if settled and track.identity.looks >= self._config.confirm_looks:
-            track.patience_s = max(self._config.search_again_s, 2 * track.patience_s)
+            again = self._config.search_again_s
+            track.patience_s = min(max(again, 2 * track.patience_s), LONGEST_WAIT * again)
         else:
             track.patience_s = 0.0
 
