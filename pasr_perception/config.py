@@ -188,7 +188,9 @@ class TrackConfig:
     forget_s: float = 30.0  # a lost object is given up after this long [s]
     tentative_s: float = 2.0  # a tentative track not detected for this long is given up [s]
     max_gap_s: float = 2.0  # stamps further apart than this: poses are no longer predicted, objects are searched [s]
-    search_again_s: float = 1.0  # what no mesh explains is searched again after this, then twice that, up to 5 times [s]
+    search_again_s: float = (
+        1.0  # what no mesh explains is searched again after this, then twice that, up to 5 times [s]
+    )
     acceleration: float = 1.0  # of objects at most, standard deviation [m/s^2 at 1 m distance, rad/s^2]
     rest_speed: float = 0.02  # slower than this an object may be at rest [m/s at 1 m distance, rad/s]
 
