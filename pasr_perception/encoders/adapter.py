@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn.functional import normalize
 
 from pasr_perception.config import from_mapping
 from pasr_perception.encoders.base import Encoder, EncoderError
-from pasr_perception.library.files import sha256_of, write_atomically
+from pasr_perception.encoders.weights_file import check_format, read_weights, write_weights
+from pasr_perception.library.files import sha256_of
 
 FORMAT, VERSION = "pasr-feature-adapter", 1
 
@@ -136,7 +136,6 @@ def save_adapter(
     path: str | Path, module: FeatureAdapter, image_encoder: tuple[str, str], card: dict[str, Any]
 ) -> None:
     """Write weights (float16), configuration and card; the file at `path` is replaced."""
-    weights = {name: tensor.detach().cpu().half().contiguous() for name, tensor in module.state_dict().items()}
     plain = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -144,17 +143,14 @@ def save_adapter(
         "image_encoder": json.dumps(image_encoder),
         "card": json.dumps(card),
     }
-    write_atomically(Path(path), lambda file: save_file(weights, file, plain))
+    write_weights(path, module, plain)
 
 
 def load_adapter(path: str | Path, image_encoder: tuple[str, str]) -> LoadedAdapter:
     """Raises EncoderError if the file is not one, or was trained on another image encoder's features."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as opened:
-            plain = opened.metadata() or {}
-            weights = {name: opened.get_tensor(name).float() for name in sorted(opened.keys())}
-        if plain.get("format") != FORMAT or plain.get("version") != str(VERSION):
-            raise ValueError(f"expected {FORMAT} version {VERSION}, got {plain.get('format')} {plain.get('version')}")
+        plain, weights = read_weights(path)
+        check_format(plain, FORMAT, VERSION)
         module = FeatureAdapter(from_mapping(AdapterConfig, json.loads(plain["config"]), "adapter"))
         module.load_state_dict(weights)
         beside, card = tuple(json.loads(plain["image_encoder"])), json.loads(plain["card"])

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn.functional import normalize
 
 from pasr_perception.encoders.base import EncoderError
-from pasr_perception.library.files import write_atomically
+from pasr_perception.encoders.weights_file import read_weights, write_weights
 
 FORMAT = "pasr-global-embedding"
 SHIPPED = {"efficientnet-lite0": "efficientnet_lite0_global.safetensors"}  # image encoder -> file beside this one
@@ -95,10 +94,9 @@ def save_global(
     path: str | Path, module: GlobalEmbedding, image_encoder: tuple[str, str], card: Mapping[str, Any] | None = None
 ) -> None:
     """Write weights (float16) with their configuration and card (data, recipe, scores); the file at `path` is replaced."""
-    weights = {name: tensor.detach().cpu().half().contiguous() for name, tensor in module.state_dict().items()}
     plain = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(module.config))}
     plain |= {"image_encoder": json.dumps(image_encoder), "card": json.dumps(card or {})}
-    write_atomically(Path(path), lambda file: save_file(weights, file, plain))
+    write_weights(path, module, plain)
 
 
 def load_global(path: str | Path, image_encoder: tuple[str, str]) -> GlobalEmbedding:
@@ -108,9 +106,7 @@ def load_global(path: str | Path, image_encoder: tuple[str, str]) -> GlobalEmbed
     """
     path = path or _shipped(image_encoder[0])
     try:
-        with safe_open(path, framework="pt", device="cpu") as opened:
-            plain = opened.metadata() or {}
-            weights = {name: opened.get_tensor(name).float() for name in sorted(opened.keys())}
+        plain, weights = read_weights(path)
         module = GlobalEmbedding(GlobalConfig(**json.loads(plain["config"])))
         module.load_state_dict(weights)
         beside = tuple(json.loads(plain["image_encoder"]))

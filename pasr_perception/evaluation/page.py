@@ -10,7 +10,7 @@ from importlib.resources import files
 import cv2
 import numpy as np
 import trimesh
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from pasr_perception.evaluation.overlay import Colour, Style, draw_box, draw_label, draw_pose, line_width
 from pasr_perception.evaluation.results import Report, columns, over_time_rows
@@ -67,13 +67,18 @@ def picture(frame: Frame, cases: Sequence[Case], meshes: Mapping[str, trimesh.Tr
     return Picture(f"stamp {frame.stamp_ns / 1e9:.3f} s: {right} of {len(cases)} meshes right", data.tobytes())
 
 
+def page_template(name: str) -> Template:
+    """One of the package's templates; a name that it is not given is an error."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = (files("pasr_perception.evaluation") / "templates" / name).read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
 def render_page(report: Report, pictures: Sequence[Picture], title: str) -> str:
     """The whole page as HTML text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = (files("pasr_perception.evaluation") / "templates" / TEMPLATE).read_text(encoding="utf-8")
     cells = columns(report)
     longest = max((latency.p95 for latency in report.latency_ms.values()), default=1.0)
-    return environment.from_string(source).render(
+    return page_template(TEMPLATE).render(
         title=title,
         report=report,
         pictures=pictures,

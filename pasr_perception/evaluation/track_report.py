@@ -6,15 +6,14 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from pasr_perception.data.bagio import read_frames, read_published, read_statuses
 from pasr_perception.data.records import PublishedStatus
 from pasr_perception.evaluation.over_time import SEEN, Moment, OverTime, Point, evaluate, recorded
+from pasr_perception.evaluation.page import page_template
 from pasr_perception.evaluation.results import over_time_rows
 from pasr_perception.evaluation.truth import mesh_facts, published_by_stamp
 from pasr_perception.library.files import write_atomically
@@ -141,9 +140,7 @@ def _kind(point: Point, mesh_id: str) -> str:
 
 def render(numbers: OverTime, costs: StepCosts, courses: Sequence[Course], about: Mapping[str, object]) -> str:
     """The page as HTML text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = (files("pasr_perception.evaluation") / "templates" / TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return page_template(TEMPLATE).render(
         rows=over_time_rows(numbers),
         costs=costs,
         courses=courses,

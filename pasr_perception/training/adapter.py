@@ -24,7 +24,7 @@ from torch.nn.functional import relu
 
 from pasr_perception.data.split import TRAIN, VALIDATION, meshes_of
 from pasr_perception.encoders.adapter import AdapterConfig, FeatureAdapter
-from pasr_perception.training.cache import CachedMesh, ObservationCache
+from pasr_perception.training.cache import ObservationCache
 from pasr_perception.training.contrast import shape_features
 from pasr_perception.training.observe import Look, ObservedView
 
@@ -84,12 +84,7 @@ class PlacedViews:
 
     def __init__(self, cache: ObservationCache, part: str) -> None:
         """Raises ValueError where the cache holds none of this part."""
-        chosen = set(meshes_of(part, (m.id for m in cache.meshes)))
-        self.meshes: tuple[CachedMesh, ...] = tuple(
-            sorted((m for m in cache.meshes if m.id in chosen), key=lambda m: m.id)
-        )
-        if not self.meshes:
-            raise ValueError(f"{cache.path}: expected observations of {part} meshes, got none")
+        self.meshes = cache.of(part)
         self.looks = [cache.load(mesh) for mesh in self.meshes]
 
     def pair(self, mesh: int, rng: np.random.Generator) -> tuple[PlacedCells, PlacedCells]:

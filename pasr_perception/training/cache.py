@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pasr_perception.data.split import meshes_of
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.library.files import (
@@ -83,6 +84,13 @@ class ObservationCache:
     def digest(self) -> str:
         """Of how the observations were made: they are alike where this is."""
         return _digest(self.header)
+
+    def of(self, part: str) -> tuple[CachedMesh, ...]:
+        """The meshes of one part of the split, by id. Raises ValueError where there are none."""
+        chosen = set(meshes_of(part, (mesh.id for mesh in self.meshes)))
+        if not chosen:
+            raise ValueError(f"{self.path}: expected observations of {part} meshes, got none among {len(self.meshes)}")
+        return tuple(sorted((mesh for mesh in self.meshes if mesh.id in chosen), key=lambda mesh: mesh.id))
 
     def load(self, mesh: CachedMesh) -> list[Look]:
         """The looks of one mesh; raises LibraryError if its file is missing or not what was written."""

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch.nn.functional import log_softmax, normalize
 
-from pasr_perception.data.split import meshes_of
 from pasr_perception.encoders.centring import centred_cloud
 from pasr_perception.encoders.global_embedding import GlobalConfig, GlobalEmbedding
-from pasr_perception.training.cache import CachedMesh, ObservationCache
+from pasr_perception.training.cache import ObservationCache
 from pasr_perception.training.observe import Look, ObservedView
 
 NO_CATEGORY = "object"
@@ -68,12 +67,7 @@ class Pairs:
 
     def __init__(self, cache: ObservationCache, part: str) -> None:
         """Raises ValueError where the cache holds none of this part."""
-        chosen = set(meshes_of(part, (m.id for m in cache.meshes)))
-        self.meshes: tuple[CachedMesh, ...] = tuple(
-            sorted((m for m in cache.meshes if m.id in chosen), key=lambda m: m.id)
-        )
-        if not self.meshes:
-            raise ValueError(f"{cache.path}: expected observations of {part} meshes, got none")
+        self.meshes = cache.of(part)
         self._looks = [cache.load(mesh) for mesh in self.meshes]
         names = sorted({mesh.category for mesh in self.meshes})
         # meshes of no known category are each one of their own

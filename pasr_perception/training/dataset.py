@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pasr_perception.data.split import meshes_of
 from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.encoders.points.encoder import point_inputs
 from pasr_perception.encoders.points.pyramid import Pyramid, build_pyramid, joined_pyramids
 from pasr_perception.training.alignment import Cells
-from pasr_perception.training.cache import CachedMesh, ObservationCache
+from pasr_perception.training.cache import ObservationCache
 from pasr_perception.training.observe import Look, ObservedView
 
 
@@ -39,13 +38,7 @@ class MeshDataset:
 
     def __init__(self, cache: ObservationCache, part: str, config: PointEncoderConfig, at_most: int = 0) -> None:
         """`at_most` meshes, 0 = all. Raises ValueError where the cache holds none of this part."""
-        chosen = set(meshes_of(part, (mesh.id for mesh in cache.meshes)))
-        mine = sorted((mesh for mesh in cache.meshes if mesh.id in chosen), key=lambda mesh: mesh.id)
-        self.meshes: tuple[CachedMesh, ...] = tuple(mine[:at_most] if at_most else mine)
-        if not self.meshes:
-            raise ValueError(
-                f"{cache.path}: expected observations of {part} meshes, got none among {len(cache.meshes)}"
-            )
+        self.meshes = cache.of(part)[: at_most or None]
         self._cache, self._config = cache, config
         self._loaded: dict[int, LoadedMesh] = {}
 

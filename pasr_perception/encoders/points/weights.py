@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from pasr_perception.config import from_mapping
 from pasr_perception.encoders.base import EncoderError
 from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.encoders.points.encoder import PointEncoder
-from pasr_perception.library.files import sha256_of, write_atomically
+from pasr_perception.encoders.weights_file import check_format, read_weights, write_weights
+from pasr_perception.library.files import sha256_of
 
 SHIPPED = {"efficientnet-lite0": "efficientnet_lite0_points.safetensors"}  # image encoder -> file beside this one
 FORMAT, VERSION = "pasr-point-encoder", 1
@@ -39,7 +39,6 @@ def save_point_encoder(
     path: str | Path, encoder: PointEncoder, image_encoder: tuple[str, str], card: dict[str, Any]
 ) -> None:
     """Write weights (float16), configuration and card; the file at `path` is replaced."""
-    weights = {name: tensor.detach().cpu().half().contiguous() for name, tensor in encoder.state_dict().items()}
     plain = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -47,7 +46,7 @@ def save_point_encoder(
         "image_encoder": json.dumps(image_encoder),
         "card": json.dumps(card),
     }
-    write_atomically(Path(path), lambda file: save_file(weights, file, plain))
+    write_weights(path, encoder, plain)
 
 
 def load_point_encoder(path: str, image_encoder: tuple[str, str], device: torch.device) -> LoadedPoints:
@@ -57,11 +56,8 @@ def load_point_encoder(path: str, image_encoder: tuple[str, str], device: torch.
     """
     file = Path(path) if path else _shipped(image_encoder[0])
     try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
-            plain = opened.metadata() or {}
-            weights = {name: opened.get_tensor(name).float() for name in sorted(opened.keys())}
-        if plain.get("format") != FORMAT or plain.get("version") != str(VERSION):
-            raise ValueError(f"expected {FORMAT} version {VERSION}, got {plain.get('format')} {plain.get('version')}")
+        plain, weights = read_weights(file)
+        check_format(plain, FORMAT, VERSION)
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(plain["config"]).items()}
         encoder = PointEncoder(from_mapping(PointEncoderConfig, settings, "points"))
         encoder.load_state_dict(weights)

@@ -27,7 +27,8 @@ SMALL = AdaptConfig(steps=80, batch_size=4, cells=32, model=AdapterConfig(hidden
 @pytest.fixture(autouse=True)
 def _all_in_both_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three meshes are too few to share out: they are watched as they are trained on."""
-    monkeypatch.setattr("pasr_perception.training.adapter.meshes_of", lambda part, ids: list(ids))
+    for place in ("adapter", "cache"):
+        monkeypatch.setattr(f"pasr_perception.training.{place}.meshes_of", lambda part, ids: list(ids))
 
 
 def test_a_cell_lies_at_the_splatted_mean_of_its_points(look) -> None:

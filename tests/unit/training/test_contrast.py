@@ -19,7 +19,7 @@ SMALL = ContrastConfig(
 @pytest.fixture(autouse=True)
 def _all_in_both_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three meshes are too few to share out: they are watched as they are trained on."""
-    monkeypatch.setattr("pasr_perception.training.contrast.meshes_of", lambda part, ids: list(ids))
+    monkeypatch.setattr("pasr_perception.training.cache.meshes_of", lambda part, ids: list(ids))
 
 
 def test_the_loss_is_cross_entropy_both_ways() -> None:
