@@ -26,16 +26,7 @@ from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
 from pasr_perception.rank import Ranked, rank
-from pasr_perception.refine import (
-    Boxes,
-    Contest,
-    Hypotheses,
-    RenderScene,
-    outline_size,
-    polish,
-    refine,
-    splat_margin,
-)
+from pasr_perception.refine import Boxes, Contest, Hypotheses, RenderScene, outline_size, polish, refine, splat_margin
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.templates import outline_mismatch
 from pasr_perception.types import (
@@ -106,7 +97,7 @@ class Pipeline:
             stored = sum(e.data_bytes for e in library.entries)
             wanted = needs(bank, stored, len(self.turns), config.coarse.resident_mb * 2**20, device)
             check_fits(wanted, free_bytes(device), device)
-        self._uncertainty = Uncertainty(library, self._space, self._scene, self.crop_spec.size)
+        self._uncertainty = Uncertainty(library, self._space, self._scene)
         self._shortlist = self._shortlister(bank) if config.coarse.method == "shortlist" else None
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
 
@@ -235,13 +226,12 @@ class Pipeline:
         mesh = torch.cat([c.mesh_index[:n] for c, n in zip(candidates, heads, strict=True)])
         meshes, cloud = torch.unique(mesh, return_inverse=True)
         clouds, cloud = self._space.clouds(meshes.tolist()), cloud.to(self.device)
-        edges = torch.tensor(np.stack([c.box for c in crops]) / self.crop_spec.size, dtype=torch.float32)
-        clipped = torch.tensor(np.stack([c.clipped for c in crops]))
+        boxes = Boxes.of(crops, self.device)
         start = Hypotheses(
             quarter_turns(-turn) @ torch.cat([c.rotation[:n] for c, n in zip(candidates, heads, strict=True)]),
             cloud,
             crop * maps.shape[1] + (turn if maps.shape[1] > 1 else 0),
-            Boxes(edges.to(self.device)[crop], clipped.to(self.device)[crop]).turned(turn),
+            boxes.chosen(crop).turned(turn),
             Contest(
                 crop, self._space.rivals.offset[mesh].to(self.device), self._space.rivals.spread[mesh].to(self.device)
             ),
@@ -250,7 +240,7 @@ class Pipeline:
         back = quarter_turns(turn)
         rotation = back @ result.rotation
         outline = outline_size(clouds.outer_of(cloud), rotation, self._scene.view)
-        box_size = (edges[:, 2:] - edges[:, :2]).to(self.device)[crop]
+        box_size = (boxes.edges[:, 2:] - boxes.edges[:, :2])[crop]
         mismatch = outline_mismatch(outline, box_size).diagonal()
         value = result.similarity - self.config.coarse.outline_weight * mismatch
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely

@@ -28,7 +28,6 @@ class Uncertainty:
     library: MeshLibrary
     space: ResidentLibrary
     scene: RenderScene
-    crop_size: int  # pixels
 
     def __call__(
         self, ranked: Sequence[Ranked], maps: torch.Tensor, crops: Sequence[Crop], camera: Camera, config: RefineConfig
@@ -42,9 +41,7 @@ class Uncertainty:
         back = quarter_turns(turn)
         rotation = back.transpose(1, 2) @ torch.stack([r.rotation[0] for r in ranked]).to(maps.device)
         reached = self._reached(rotation, torch.stack([r.displacement[0] for r in ranked]).to(maps.device), back)
-        edges = torch.tensor(np.stack([c.box for c in crops]) / self.crop_size, dtype=torch.float32)
-        clipped = torch.tensor(np.stack([c.clipped for c in crops]))
-        boxes = Boxes(edges.to(maps.device), clipped.to(maps.device)).turned(turn)
+        boxes = Boxes.of(crops, maps.device).turned(turn)
         crop = torch.arange(len(crops), device=maps.device) * maps.shape[1] + turn
         start = Hypotheses(rotation, cloud.to(maps.device), crop, boxes)
         clouds = self.space.clouds(meshes.tolist())

@@ -133,8 +133,8 @@ def polish(
     A round looks at turns about the eight diagonals, by `POLISH` in the first and ever less from the best so far.
     """
     axes = torch.cartesian_prod(*[reached.rotation.new_tensor([-1.0, 1.0])] * 3) / math.sqrt(3)  # [8, 3]
-    first = torch.arange(len(reached.rotation), device=axes.device) * len(axes)
-    each = (first // len(axes)).repeat_interleave(len(axes))
+    row = torch.arange(len(reached.rotation), device=axes.device)
+    each = row.repeat_interleave(len(axes))
     around = Hypotheses(start.rotation[each], start.cloud[each], start.crop[each])
     problem = Problem.of(around, clouds, maps, scene, RefineConfig())
     for number in range(rounds):
@@ -145,7 +145,7 @@ def polish(
         better = similarity > reached.similarity
         reached = replace(
             reached,
-            rotation=torch.where(better[:, None, None], rotation[first + best], reached.rotation),
+            rotation=torch.where(better[:, None, None], rotation[row * len(axes) + best], reached.rotation),
             similarity=torch.maximum(similarity, reached.similarity),
         )
     return reached

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.refine.outline import outer_points
 from pasr_perception.render.splat import SplatConfig
+from pasr_perception.types import Crop
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Boxes:
 
     edges: torch.Tensor  # [H, 4] x_min, y_min, x_max, y_max in crop sizes
     clipped: torch.Tensor  # [H, 4] bool: the image border cuts here, so the object may go beyond
+
+    @classmethod
+    def of(cls, crops: Sequence[Crop], device: torch.device) -> Boxes:
+        """The detections' boxes of crops, one each."""
+        edges = torch.tensor(np.stack([c.box / len(c.image) for c in crops]), dtype=torch.float32)
+        return cls(edges.to(device), torch.tensor(np.stack([c.clipped for c in crops])).to(device))
 
     def chosen(self, index: torch.Tensor) -> Boxes:
         """Some of them."""

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
-from pasr_perception.geometry.se3 import make_T, quaternion_xyzw, rotation_from_quaternion_xyzw
+from pasr_perception.geometry.se3 import quaternion_xyzw
 from pasr_perception.ros.encodings import ENCODINGS
 from pasr_perception.ros.sync import StampMatcher
 
@@ -28,20 +28,9 @@ __all__ = [
     "TransformBroadcaster",
     "TransformException",
     "TransformListener",
-    "matrix_from_transform",
 ]
 
 POLL_S = 0.005  # while a transform is waited for
-
-
-def matrix_from_transform(message: Any) -> np.ndarray:
-    """T [4, 4] of a geometry_msgs/TransformStamped. Raises ValueError for what is no rigid transform."""
-    t, q = message.transform.translation, message.transform.rotation
-    translation = np.array([t.x, t.y, t.z])
-    if not np.isfinite(translation).all():
-        raise ValueError(f"translation: expected finite numbers, got {translation.tolist()}")
-    return make_T(rotation_from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w])), translation)
-
 
 try:
     from tf2_ros import Buffer, TransformBroadcaster, TransformException, TransformListener
@@ -53,7 +42,7 @@ except ImportError:
     from rclpy.time import Time
     from tf2_msgs.msg import TFMessage
 
-    from pasr_perception.ros.transforms import TransformException, TransformHistory
+    from pasr_perception.ros.transforms import TransformException, TransformHistory, matrix_from_transform
 
     class TransformBroadcaster:  # type: ignore[no-redef]
         """Publishes transforms on /tf, as `tf2_ros.TransformBroadcaster` does."""

@@ -109,10 +109,10 @@ class Diagnostics:
         status = self.monitor.status() if self.monitor else ()
         busy_since = self._busy_since
         busy_s = 0.0 if busy_since is None else time.monotonic() - busy_since
-        waits = (
-            self.monitor is not None and busy_since is None
+        waiting = (
+            self.monitor if busy_since is None else None
         )  # a player may hold the next frame until this one is done
-        unmatched = self.monitor.why_nothing_matches(status, patience_s) if waits and self.monitor else None
+        unmatched = waiting.why_nothing_matches(status, patience_s) if waiting else None
         if unmatched:
             self._complaints.complain("inputs do not match", unmatched)
         stalled = f"the frame under way takes {busy_s:.1f} s so far" if busy_s > patience_s else None

@@ -7,7 +7,8 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
-from pasr_perception.ros.compat import Buffer, TransformException, TransformListener, matrix_from_transform
+from pasr_perception.ros.compat import Buffer, TransformException, TransformListener
+from pasr_perception.ros.transforms import matrix_from_transform
 
 PATIENCE_S = 0.05  # transforms of an image's stamp may come this much later than its detections
 STAND_IN_S = 1.0  # the last known place stands in for so long

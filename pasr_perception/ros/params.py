@@ -36,9 +36,7 @@ class NodeConfig:
     autostart: bool = True  # configure and activate at the start; false: a lifecycle manager does
     image_transport: str = "raw"  # raw: topic `image`; compressed: topic `image/compressed` (jpeg, png)
     tracking: bool = True  # follow objects over time and settle which mesh they are; false: each frame by itself
-    fixed_frame: str = (
-        ""  # TF frame that stands still, for a camera that moves; empty: objects are followed in the camera's
-    )
+    fixed_frame: str = ""  # TF frame that stands still, for a camera that moves; empty: the camera's stands for it
     use_depth: bool = False  # take depth images from `depth`: 32FC1 [m] or 16UC1 [mm], registered to the image
     rectified: bool = False  # the image is rectified already: use P of camera_info and no distortion
     sync_slop_s: float = 0.02  # stamps of image, camera_info, detections and depth may differ by less than this [s]

@@ -8,17 +8,27 @@ from __future__ import annotations
 import bisect
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from pasr_perception.geometry.se3 import invert_T, make_T
+from pasr_perception.geometry.se3 import invert_T, make_T, rotation_from_quaternion_xyzw
 
 KEPT_NS = 10 * 10**9  # of the past, as tf2 does
 
 
 class TransformException(Exception):  # noqa: N818 (tf2_ros' name)
     """A transform that is not known, in words."""
+
+
+def matrix_from_transform(message: Any) -> np.ndarray:
+    """T [4, 4] of a geometry_msgs/TransformStamped. Raises ValueError for what is no rigid transform."""
+    t, q = message.transform.translation, message.transform.rotation
+    translation = np.array([t.x, t.y, t.z])
+    if not np.isfinite(translation).all():
+        raise ValueError(f"translation: expected finite numbers, got {translation.tolist()}")
+    return make_T(rotation_from_quaternion_xyzw(np.array([q.x, q.y, q.z, q.w])), translation)
 
 
 @dataclass

@@ -66,12 +66,11 @@ def searched(
     """After a search that listed these meshes with these margins; the others were below the weakest of them."""
     if not margins:
         return identity
-    floor = min(margins.values()) - UNSEEN
-    if identity.looks:
-        gain = {m: weight * _ratio(v, confidence) for m, v in (*margins.items(), ("", floor))}
-    else:
-        gain = {m: log_odds(v, confidence) for m, v in (*margins.items(), ("", floor))}
-    rest = gain.pop("")
+
+    def worth(margin: float) -> float:
+        return weight * _ratio(margin, confidence) if identity.looks else log_odds(margin, confidence)
+
+    gain, rest = {m: worth(v) for m, v in margins.items()}, worth(min(margins.values()) - UNSEEN)
     known = dict.fromkeys(margins, identity.unlisted) | dict(identity.evidence)
     unlisted = max(identity.unlisted + max(rest, -config.identity_step), -config.identity_limit)
     return Identity(_added(known, {m: gain.get(m, rest) for m in known}, config), identity.looks + 1, unlisted)

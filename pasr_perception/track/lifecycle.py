@@ -12,6 +12,7 @@ def verdict(track: Track, unseen_s: float, config: TrackConfig, confidence: Conf
     shares, unknown = track.identity.probabilities()
     if track.state is TrackState.TENTATIVE:
         return _tentative(track, unseen_s, config, confidence)
+    mine = shares.get(track.mesh_id, 0.0)
     if unseen_s > config.forget_s:
         return f"not detected for {unseen_s:.1f} s"
     if unknown > config.confirm:
@@ -19,11 +20,10 @@ def verdict(track: Track, unseen_s: float, config: TrackConfig, confidence: Conf
             TrackState.TENTATIVE,
             f"no mesh explains it any more (probability {unknown:.2f})",
         )
-    elif shares.get(track.mesh_id, 0.0) < confidence.accept:
-        best = shares.get(track.mesh_id, 0.0)
+    elif mine < confidence.accept:
         track.state, track.reason = (
             TrackState.TENTATIVE,
-            f"no longer settled: {track.mesh_id} with probability {best:.2f}",
+            f"no longer settled: {track.mesh_id} with probability {mine:.2f}",
         )
     elif track.detection is None:
         lost = unseen_s > config.coast_s or track.state is TrackState.LOST
@@ -32,7 +32,7 @@ def verdict(track: Track, unseen_s: float, config: TrackConfig, confidence: Conf
     elif track.measured:
         track.state, track.reason = (
             TrackState.TRACKED,
-            f"{track.mesh_id} with probability {shares[track.mesh_id]:.2f}",
+            f"{track.mesh_id} with probability {mine:.2f}",
         )
     elif track.state is not TrackState.LOST:
         track.state = TrackState.COASTING

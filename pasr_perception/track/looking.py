@@ -101,8 +101,8 @@ class Looker:
         margins = {h.mesh_id: h.margin for h in estimate.hypotheses}
         weight = self._new_view(track, T_ref_cam)
         track.identity = identity.searched(track.identity, margins, self._confidence, self._config, weight)
-        self._against_jumps(track, {h.mesh_id: h.T_cam_obj for h in estimate.hypotheses}, T_ref_cam)
         poses = {h.mesh_id: h.T_cam_obj for h in estimate.hypotheses}
+        self._against_jumps(track, poses, T_ref_cam)
         similarity = {h.mesh_id: h.similarity for h in estimate.hypotheses}
         best = track.identity.best
         if best in poses:

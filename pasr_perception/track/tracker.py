@@ -52,13 +52,10 @@ class Tracker:
         self, pipeline: Pipeline, config: TrackConfig | None = None, clock: Callable[[], float] | None = None
     ) -> None:
         """`clock` replaces the wall clock that the time budget is kept by."""
-        self.pipeline, self.config = pipeline, config or pipeline.config.track
-        self._confidence = pipeline.config.confidence
+        self.pipeline, self._clock = pipeline, clock or time.perf_counter
         self._entries = {entry.id: entry for entry in pipeline.library.entries}
-        self._looker = Looker(pipeline, self.config)
-        self._clock = clock or time.perf_counter
-        self._budget = Budget(self.config.budget_s, self.config.search_share, self._clock)
         self._next_id = 1
+        self.reconfigure(config or pipeline.config.track)
         self.reset()
 
     def reconfigure(self, config: TrackConfig) -> None:
