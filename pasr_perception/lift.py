@@ -31,8 +31,9 @@ from pasr_perception.types import Camera, Crop
 
 MIN_DEPTH = 1.05  # object radii from the camera to the object's centre
 BANDS = (0.05, 0.02)  # of the outline's longer side: points this close to the bounds take part in the two rounds
+FEW_POINTS = 1024  # so few may all take part, in one round
 MAX_STEPS = 12  # Gauss-Newton steps per round; 3 to 5 is usual
-CONVERGED = 1e-8  # of a step in (x/z, y/z, log z)
+CONVERGED = 1e-7  # of a step in (x/z, y/z, log z)
 MAX_LOG_STEP = 0.5  # of log z in one step
 DIFFERENCE = 1e-6  # of the numerical derivative
 HINGE_STEPS = 5  # changes of mind, per step, over which clipped edges count
@@ -80,9 +81,34 @@ def lift_translation(
     target = _crop_target(crop) if camera is None else _image_target(crop, camera)
     lowest = np.log(MIN_DEPTH * radius)
     state = _weak_perspective(points, crop, lowest)
+    if len(points) <= FEW_POINTS and target.nearly is target.pixels:
+        return _translation(_gauss_newton(points, state, target, lowest))
     for band, pixels in zip(BANDS, (target.nearly, target.pixels), strict=True):
         state = _gauss_newton(_outer_points(points, state, pixels, band), state, target, lowest)
     return _translation(state)
+
+
+def lift_rate(
+    points_obj: np.ndarray, R_crop_obj: np.ndarray, t_crop: np.ndarray, crop: Crop, camera: Camera
+) -> np.ndarray:
+    """Derivative [3, 3] of `lift_translation` by a turn of the object: metres per radian about the crop's axes.
+
+    `t_crop` [3] is what it returned for the same arguments. While the same four points form the bounds, the least squares that it
+    solves says how the translation follows. Raises LiftError where the camera sees nothing of the points.
+    """
+    points, target = _rotated(points_obj, R_crop_obj), _image_target(crop, camera)
+    state = np.append(t_crop[:2] / t_crop[2], np.log(t_crop[2]))
+    extremes = _extreme_points(points, state, target)
+    if extremes is None:
+        raise LiftError(f"t_crop: expected points that the camera sees, got none at {t_crop.tolist()}")
+    residual = _residual(extremes, state + np.concatenate([np.zeros((1, 3)), DIFFERENCE * np.eye(3)]), target)
+    turned = [_residual(extremes + DIFFERENCE * np.cross(axis, extremes), state[None], target)[0] for axis in np.eye(3)]
+    by_state, by_turn = (residual[1:] - residual[0]).T, (np.array(turned) - residual[0]).T  # [4, 3], over DIFFERENCE
+    weight = _weight(residual[0], target)[:, None]
+    rate = -np.linalg.lstsq(weight * by_state, weight * by_turn, rcond=None)[0]  # [3 of the state, 3 axes]
+    by_ray = t_crop[2] * np.eye(3)
+    by_ray[:, 2] = t_crop  # of the translation by (x/z, y/z, log z)
+    return by_ray @ rate
 
 
 def displaced(t_crop: np.ndarray, displacement: np.ndarray, crop: Crop) -> np.ndarray:

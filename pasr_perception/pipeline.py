@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from pasr_perception.types import (
     Frame,
     FrameResult,
     Hypothesis,
+    Later,
     ObjectEstimate,
     Rivals,
     StageTimings,
@@ -126,12 +128,17 @@ class Pipeline:
         return Shortlister(bank.to(self.device), self._space.turns, margin, self.config.coarse)
 
     def detect(
-        self, frame: Frame, detections: Sequence[Detection], only: Sequence[str | None] | None = None
+        self,
+        frame: Frame,
+        detections: Sequence[Detection],
+        only: Sequence[str | None] | None = None,
+        covariances: bool = True,
     ) -> FrameResult:
         """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked)."""
         wanted = self._wanted(detections, only)
         look = self.look(frame, detections)
-        return self.explain(look, None if only is None else [wanted[id(c.detection)] for c in look.crops])
+        asked = None if only is None else [wanted[id(c.detection)] for c in look.crops]
+        return self.explain(look, asked, covariances)
 
     def look(self, frame: Frame, detections: Sequence[Detection]) -> Look:
         """Crop and encode: all that does not depend on which meshes are asked about."""
@@ -142,8 +149,11 @@ class Pipeline:
         maps = self.encode(crops) if crops else None
         return Look(frame, tuple(crops), maps, tuple(rejected), cropped - began, time.perf_counter() - cropped)
 
-    def explain(self, look: Look, only: Sequence[int | None] | None = None) -> FrameResult:
-        """Which meshes the crops of a look show, and where; `only` restricts each crop to a mesh, by its index."""
+    def explain(self, look: Look, only: Sequence[int | None] | None = None, covariances: bool = True) -> FrameResult:
+        """Which meshes the crops of a look show, and where; `only` restricts each crop to a mesh, by its index.
+
+        Best poses come with their `covariances` unless they are not wanted.
+        """
         if look.maps is None:
             return FrameResult((), StageTimings(crop=look.crop_s), look.rejected)
         frame, crops, maps = look.frame, look.crops, look.maps
@@ -155,7 +165,9 @@ class Pipeline:
         times.append(time.perf_counter())
         before, after = self._rank(candidates), self._rank(refined)
         times.append(time.perf_counter())
-        sure = self._uncertainty(after, maps, crops, frame.camera, self.config.refine)
+        sure: Sequence[np.ndarray | None] = [None] * len(crops)
+        if covariances:
+            sure = self._uncertainty(after, maps, crops, frame.camera, self.config.refine)
         objects = [self._lift(frame, *each) for each in zip(crops, before, after, sure, strict=True)]
         times.append(time.perf_counter())
         spans = [look.crop_s, look.encode_s, *(b - a for a, b in itertools.pairwise(times))]
@@ -262,7 +274,7 @@ class Pipeline:
     def _lift(
         self, frame: Frame, crop: Crop, before: Ranked, after: Ranked, covariance: np.ndarray | None
     ) -> ObjectEstimate | None:
-        hypotheses, coarse = (self._hypotheses(frame.camera, crop, r) for r in (after, before))
+        hypotheses = self._hypotheses(frame.camera, crop, after)
         if not hypotheses:
             return None
         if hypotheses[0].mesh_id == self.library.entries[after.mesh_index[0]].id:  # else that one cannot be placed
@@ -271,6 +283,7 @@ class Pipeline:
         hypotheses = tuple(replace(h, T_cam_obj=T) for h, (T, _) in zip(hypotheses, placed, strict=True))
         ambiguous = is_ambiguous(after.score, self.config.confidence)
         notes = (placed[0][1],) if placed[0][1] else ()
+        coarse = Later(partial(self._hypotheses, frame.camera, crop, before))
         return ObjectEstimate(crop.detection, hypotheses, coarse, after.unknown, ambiguous, notes)
 
     def by_depth(self, frame: Frame, mesh: int, T_cam_obj: np.ndarray) -> tuple[np.ndarray, str]:

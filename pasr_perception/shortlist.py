@@ -119,9 +119,9 @@ class Shortlister:
         for at, mesh in enumerate(meshes):
             by_kind.setdefault((self._count[mesh], self._turns[mesh]), []).append(at)
         for (count, turns), places in by_kind.items():
-            n = min(look.templates, count)
-            mine = [self._bank.rows[self._start[m] : self._start[m] + n] for m in (meshes[k] for k in places)]
-            rows = BankRows.joined([part.first(look) for part in mine])
+            n, start = min(look.templates, count), torch.tensor([self._start[meshes[k]] for k in places])
+            index = (start[:, None] + torch.arange(n)).flatten().to(table.device)
+            rows = self._bank.rows.gathered(index, look.numbers)
             values = self._compared(query, rows, turns)[0].unflatten(1, (-1, n))  # [T, S, n]
             table[torch.tensor(places, device=table.device), : n * len(turns)] = values.transpose(0, 1).flatten(1)
         return table

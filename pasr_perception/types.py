@@ -6,8 +6,11 @@ Metres, radians, seconds, pixels with centres at +0.5. `T_a_b` maps coordinates 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
+from typing import overload
 
 import numpy as np
 import torch
@@ -119,13 +122,34 @@ class Hypothesis:
     covariance: np.ndarray | None = None  # [6, 6] float64 of T_cam_obj: x y z rx ry rz, camera axes, m and rad
 
 
+class Later(Sequence[Hypothesis]):
+    """Hypotheses that are only worked out when someone looks at them."""
+
+    def __init__(self, work: Callable[[], tuple[Hypothesis, ...]]) -> None:
+        self._work = work
+
+    @cached_property
+    def _found(self) -> tuple[Hypothesis, ...]:
+        return self._work()
+
+    @overload
+    def __getitem__(self, index: int) -> Hypothesis: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hypothesis, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hypothesis | tuple[Hypothesis, ...]:
+        return self._found[index]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
 @dataclass(frozen=True)
 class ObjectEstimate:
     """Everything known of one detection: hypotheses best first, before (`coarse`) and after refinement."""
 
     detection: Detection
     hypotheses: tuple[Hypothesis, ...]
-    coarse: tuple[Hypothesis, ...] = ()
+    coarse: Sequence[Hypothesis] = ()
     unknown: float = 0.0  # [0, 1] that it is none of the library's meshes; with the hypotheses' scores at most 1
     ambiguous: bool = False  # a second mesh (a look-alike) is nearly as likely
     notes: tuple[str, ...] = ()  # why something was not used, e.g. stale depth

@@ -21,7 +21,7 @@ from pasr_perception.library.store import MeshLibrary
 if TYPE_CHECKING:
     from pasr_perception.benchmark.run import Fresh, Timings
 
-NO_TRACKING = "this version has no tracking stage"
+NO_TRACKING = "no object was found that could be followed"
 NO_PUBLISH = "ROS cannot be imported here"
 
 
@@ -64,14 +64,17 @@ def stage_rows(
 ) -> tuple[StageRow, ...]:
     """One row per library size and number of crops; `fresh` has the largest size, by crops."""
     rows = [stage_row(s, n, real, crops) for crops, by_size in samples.items() for n, s in by_size.items()]
-    rows += [stage_row(Samples(a.timings, ()), plan.huge, real, crops) for crops, a in fresh.items()]
+    rows += [stage_row(Samples(a.timings), plan.huge, real, crops) for crops, a in fresh.items()]
     return tuple(sorted(rows, key=lambda row: (row.meshes, row.crops)))
 
 
 def not_measured(timings: Timings) -> tuple[tuple[str, str], ...]:
     """(what, why) of everything that is missing."""
-    found = [("track", NO_TRACKING)]
-    if not any(s.publish for by_size in timings.samples.values() for s in by_size.values()):
+    found = []
+    samples = [s for by_size in timings.samples.values() for s in by_size.values()]
+    if not any(s.track for s in samples):
+        found.append(("track", NO_TRACKING))
+    if not any(s.publish for s in samples):
         found.append(("publish", NO_PUBLISH))
     if "pytorch3d" not in timings.coarse.baselines:
         found.append(("pytorch3d", "cannot be imported here"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pasr_perception.benchmark.figures import Figure, median_figure
 from pasr_perception.benchmark.measure import seconds
 from pasr_perception.pipeline import Pipeline
+from pasr_perception.track.warm import WarmStart
 from pasr_perception.types import Detection, Frame, FrameResult, StageTimings
 
 BEFORE_THE_SEARCH = ("crop", "encode")
@@ -40,7 +41,8 @@ class Samples:
     """The repeats of one row, still apart, so that rows can be paired."""
 
     timings: tuple[StageTimings, ...]
-    publish: tuple[float, ...]  # seconds; empty where ROS is not importable
+    publish: tuple[float, ...] = ()  # seconds; empty where ROS is not importable
+    track: tuple[float, ...] = ()  # seconds; empty where nothing was found that could be followed
 
 
 Publish = Callable[[FrameResult], float | None]
@@ -52,14 +54,17 @@ def sample(
     """Stage times of one frame at every library size, taken in turn: the i-th repeats of two sizes may be paired."""
     timings: dict[int, list[StageTimings]] = {n: [] for n in pipelines}
     published: dict[int, list[float]] = {n: [] for n in pipelines}
+    tracked: dict[int, list[float]] = {n: [] for n in pipelines}
     for i in range(repeats + 1):  # the first warms up and is not counted
         for n, pipeline in pipelines.items():
             result = pipeline.detect(frame, detections)
             spent = publish_seconds(result, pipeline)
+            followed = track_seconds(result, frame, pipeline)
             if i:
                 timings[n].append(result.timings)
                 published[n] += [] if spent is None else [spent]
-    return {n: Samples(tuple(timings[n]), tuple(published[n])) for n in pipelines}
+                tracked[n] += [] if followed is None else [followed]
+    return {n: Samples(tuple(timings[n]), tuple(published[n]), tuple(tracked[n])) for n in pipelines}
 
 
 def stage_row(samples: Samples, meshes: int, real: int, crops: int) -> StageRow:
@@ -69,6 +74,8 @@ def stage_row(samples: Samples, meshes: int, real: int, crops: int) -> StageRow:
         StageTime(f.name, median_figure([getattr(t, f.name) for t in samples.timings], "s", note))
         for f in fields(StageTimings)
     ]
+    if samples.track:
+        stages.append(StageTime("track", median_figure(samples.track, "s", f"a look at each found object; {note}")))
     if samples.publish:
         stages.append(StageTime("publish", median_figure(samples.publish, "s", f"messages made, serialised; {note}")))
     total = median_figure([t.total for t in samples.timings], "s", note)
@@ -79,6 +86,18 @@ def stage_row(samples: Samples, meshes: int, real: int, crops: int) -> StageRow:
 def after_encoder(timings: StageTimings) -> float:
     """Seconds of everything that comes after the encoder."""
     return timings.total - sum(getattr(timings, name) for name in BEFORE_THE_SEARCH)
+
+
+def track_seconds(result: FrameResult, frame: Frame, pipeline: Pipeline) -> float | None:
+    """Seconds to look at every found object again from where it was found, as the tracker does; None without objects.
+
+    Cropping and encoding are in them.
+    """
+    if not result.objects:
+        return None
+    look = WarmStart(pipeline, pipeline.config.track)
+    found = [(o.detection, {o.best.mesh_id: o.best.T_cam_obj}) for o in result.objects if o.hypotheses]
+    return seconds(lambda: [look(frame, detection, pose) for detection, pose in found], at_least=0)
 
 
 def publish_seconds(result: FrameResult, pipeline: Pipeline) -> float | None:

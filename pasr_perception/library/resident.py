@@ -82,12 +82,16 @@ class ResidentLibrary:
         self.turns = tuple(QUARTER_TURNS[entry.pose_set] for entry in library.entries)
         self._library, self._device, self._limit = library, device, limit_bytes
         self._held: OrderedDict[int, ResidentMesh] = OrderedDict()
+        self._whole: set[int] = set()  # of them, those whose files were looked at since the last check
         self.bytes = 0
 
     def mesh(self, index: int) -> ResidentMesh:
-        """One mesh; raises LibraryError if its file can no longer be read."""
+        """One mesh; raises LibraryError if its file can no longer be read, or was cut short (see `check`)."""
         held = self._held.get(index)
         if held is not None:
+            if index not in self._whole:
+                self._library.check_whole([index])
+                self._whole.add(index)
             self._held.move_to_end(index)
             return held
         data = self._library.data(index)
@@ -102,8 +106,12 @@ class ResidentLibrary:
         return loaded
 
     def check(self) -> None:
-        """Raise LibraryError if a file in use was cut short: reading a mapped page that is gone would end the process."""
-        self._library.check_whole(tuple(self._held))
+        """Before a frame: have the files that it uses looked at again, those that all meshes share now, a mesh's own in `mesh`.
+
+        Raises LibraryError if one was cut short: reading a mapped page that is gone would end the process.
+        """
+        self._whole.clear()
+        self._library.check_whole(())
 
     def sparse(self, mesh: int) -> SparseCloud:
         return self.mesh(mesh).sparse

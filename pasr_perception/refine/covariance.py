@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
-from pasr_perception.lift import displaced, lift_translation
+from pasr_perception.lift import displaced, lift_rate, lift_translation
 from pasr_perception.refine.newton import splat_model
 from pasr_perception.refine.problem import Boxes, Pose, Refined
 from pasr_perception.refine.quadratic import edges_rate
@@ -27,7 +26,6 @@ from pasr_perception.refine.template import Problem, cut_template, splat
 from pasr_perception.types import Camera, Crop
 
 TURN_VARIANCE = math.pi**2 / 3  # of an angle of which nothing is known
-DIFFERENCE = 0.01  # radians between two lifts
 
 
 @dataclass(frozen=True)
@@ -99,14 +97,11 @@ def pose_rate(
 
     displacement [3] is off the placement by outline, `points` [N, 3] the outline's in metres about the middle. Raises LiftError.
     """
-
-    def middle(w: np.ndarray) -> np.ndarray:
-        R = Rotation.from_rotvec(w).as_matrix() @ R_crop_obj
-        return displaced(lift_translation(points, R, crop, camera), displacement, crop)
-
-    t = middle(np.zeros(3))
+    by_box = lift_translation(points, R_crop_obj, crop, camera)
+    t = displaced(by_box, displacement, crop)
     rate = np.zeros((6, 6))
-    rate[:3, :3] = np.stack([(middle(DIFFERENCE * axis) - t) / DIFFERENCE for axis in np.eye(3)], axis=1)
+    by_place = np.stack([displaced(by_box + axis, displacement, crop) - t for axis in np.eye(3)], 1)  # it is linear
+    rate[:3, :3] = by_place @ lift_rate(points, R_crop_obj, by_box, crop, camera)
     rate[[0, 1], [3, 4]] = t[2] * 2 * crop.K_crop[0, 2] / np.diag(crop.K_crop)[:2]  # it looks through the crop's middle
     rate[:3, 5] = -t
     rate[3:, :3] = np.eye(3)

@@ -91,7 +91,7 @@ class Looker:
         return invert_T(track.motion.T_ref_mid) @ T_ref_mid
 
     def search(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> None:
-        result = self._pipeline.detect(frame, [detection])
+        result = self._pipeline.detect(frame, [detection], covariances=False)
         track.searched_ns, track.strikes = frame.stamp_ns, 0
         if not result.objects:
             track.reason = result.rejected[0][1] if result.rejected else "no pose explains its box"

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from pasr_perception.crop import CropSpec, clipped_edges, virtual_camera
 from pasr_perception.geometry.camera import distort_points, project, rays, undistort_points
-from pasr_perception.lift import MIN_DEPTH, LiftError, displaced, lift_translation, pose_in_camera
+from pasr_perception.lift import MIN_DEPTH, LiftError, displaced, lift_rate, lift_translation, pose_in_camera
 from pasr_perception.types import Camera, Crop, Detection
 
 SPEC = CropSpec(448, 0.8)
@@ -270,6 +270,28 @@ def test_a_degenerate_box_is_named(box: list[float]):
 def test_unusable_arguments_are_named(points: np.ndarray, R: np.ndarray, words: str):
     with pytest.raises(LiftError, match=words):
         lift_translation(points, R, a_case().crop())
+
+
+def test_the_rate_is_the_derivative_by_differences() -> None:
+    step = 1e-4
+    for case in cases(20, whole, distorted=True):
+        crop = case.crop()
+        R = crop.R_cam_crop.T @ case.R
+
+        def lifted(w: np.ndarray, R: np.ndarray = R, crop: Crop = crop, case: Case = case) -> np.ndarray:
+            return lift_translation(case.points, Rotation.from_rotvec(w).as_matrix() @ R, crop, case.camera)
+
+        rate = lift_rate(case.points, R, lifted(np.zeros(3)), crop, case.camera)
+        differences = np.stack([(lifted(step * a) - lifted(-step * a)) / (2 * step) for a in np.eye(3)], 1)
+        np.testing.assert_allclose(rate, differences, atol=1e-3 * np.linalg.norm(differences))
+
+
+def test_a_rate_where_nothing_is_seen_is_refused() -> None:
+    case = a_case()
+    crop = case.crop()
+    behind = np.array([0.0, 0.0, 1e-9])
+    with pytest.raises(LiftError, match="t_crop: expected points that the camera sees"):
+        lift_rate(case.points - [0, 0, 1e3], np.eye(3), behind, crop, case.camera)
 
 
 def test_a_displacement_makes_up_for_a_box_that_is_off() -> None:

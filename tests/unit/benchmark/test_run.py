@@ -87,6 +87,10 @@ def test_all_sizes_and_crops_have_a_row(report: BenchReport) -> None:
         (n, c, min(n, 3)) for n in PLAN.sizes for c in PLAN.crops
     ]
     assert {cost.way for cost in report.mesh_costs} >= {"render", "exact", "dense", "search"}
+    for row in report.stages[
+        : -len(PLAN.crops)
+    ]:  # the largest is measured in a process that answers frames and no more
+        assert "track" in {stage.stage for stage in row.stages}
 
 
 def test_a_shortlist_of_everything_agrees_with_exhaustive_search(report: BenchReport) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pasr_perception.library.resident import ResidentLibrary
-from pasr_perception.library.store import LibraryWriter, MeshLibrary
+from pasr_perception.library.store import LibraryError, LibraryWriter, MeshLibrary
 from pasr_perception.types import Rivals
 
 CPU = torch.device("cpu")
@@ -58,3 +58,17 @@ def test_clouds_come_in_the_order_asked_for(three: MeshLibrary) -> None:
     clouds = ResidentLibrary(three, NOBODY, CPU, 10**9).clouds([2, 0])
     assert torch.equal(clouds.points[0], three.data(2).points)
     assert torch.equal(clouds.features[1], three.data(0).features.float())
+
+
+def test_a_mesh_cut_short_is_noticed_when_it_is_next_used_and_the_others_go_on(three: MeshLibrary) -> None:
+    resident = ResidentLibrary(three, NOBODY, CPU, 10**9)
+    resident.mesh(0), resident.mesh(1)
+    file = three.path / three.entries[1].data
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    resident.check()
+    resident.mesh(0)
+    with pytest.raises(LibraryError, match="cut short"):
+        resident.mesh(1)
+    file.write_bytes(whole)
+    resident.mesh(1)
