@@ -31,6 +31,8 @@ class EncoderConfig:
     weights: str = ""  # dinov2/dinov3: local folder or hub id; empty = the package's own weights where it has them
     device: str = "auto"  # auto | cpu | cuda | cuda:0 ...
     batch_size: int = 0  # crops per forward pass; 0 = one on a CPU, whose caches hold no more, eight elsewhere
+    precision: str = "auto"  # of the network: float32 | bfloat16 | auto: bfloat16 on CUDA, float32 on a CPU
+    compile: bool = False  # by torch.compile, half a minute at the start; on a CPU it pays little (docs/performance.md)
     adapter: str = ""  # weights of a feature adapter (pasr train adapter); empty = none
     adapter_share: float = 0.15  # of adapted features in what is compared
 
@@ -38,6 +40,8 @@ class EncoderConfig:
         known = ("efficientnet-lite0", "dinov2", "dinov3")
         _require(self.name in known, "encoder.name", f"one of {', '.join(known)}", self.name)
         _require(self.batch_size >= 0, "encoder.batch_size", "0 or more", self.batch_size)
+        precisions = ("auto", "float32", "bfloat16")
+        _require(self.precision in precisions, "encoder.precision", f"one of {', '.join(precisions)}", self.precision)
         _require(0 <= self.adapter_share <= 1, "encoder.adapter_share", "0..1", self.adapter_share)
 
 

@@ -26,7 +26,7 @@ def _frozen(config: EncoderConfig) -> tuple[Encoder, torch.device]:
     if config.name == "efficientnet-lite0":
         from pasr_perception.encoders.efficientnet_lite import EfficientNetLite
 
-        return EfficientNetLite(device), device
+        return EfficientNetLite(device, precision=config.precision, compiled=config.compile), device
     from pasr_perception.encoders.dino import load_dino
 
     return load_dino(config, device), device

@@ -38,6 +38,12 @@ def image_batch(images: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
+def number_type(precision: str, device: torch.device) -> torch.dtype:
+    """What a network computes in, for the `precision` of a configuration."""
+    low = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if low else torch.float32
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` is CUDA when there is one; anything else is taken as torch names it."""
     if name == "auto":

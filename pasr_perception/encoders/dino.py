@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pasr_perception.config import EncoderConfig
-from pasr_perception.encoders.base import EncoderError, check_images
+from pasr_perception.encoders.base import EncoderError, check_images, number_type
 
 GRID = 37  # patches along each side, whatever the patch size
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in 0..1
@@ -45,7 +45,8 @@ def load_dino(config: EncoderConfig, device: torch.device) -> DinoEncoder:
     settings = _read_json(folder / "config.json")
     files = _weight_files(folder, config)
     model = _load_model(folder, settings, config)
-    return DinoEncoder(config.name, model, _fingerprint(model, files), device)
+    fingerprint = _fingerprint(model, files)
+    return DinoEncoder(config.name, model, fingerprint, device, config.precision, config.compile)
 
 
 def find_weights(config: EncoderConfig) -> Path:
@@ -159,9 +160,17 @@ def _fingerprint(model: Any, files: list[Path]) -> str:
 
 
 class DinoEncoder:
-    """A frozen DINO vision transformer as an `encoders.base.Encoder`; bfloat16 on CUDA, float32 elsewhere."""
+    """A frozen DINO vision transformer as an `encoders.base.Encoder`."""
 
-    def __init__(self, name: str, model: Any, fingerprint: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        fingerprint: str,
+        device: torch.device,
+        precision: str = "auto",
+        compiled: bool = False,
+    ) -> None:
         patch = model.config.patch_size
         if not isinstance(patch, int):
             height, width = patch
@@ -174,9 +183,10 @@ class DinoEncoder:
         self.image_size = GRID * patch
         self.fingerprint = fingerprint
         self._device = device
-        self._dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self._dtype = number_type(precision, device)
         self._skip = 1 + getattr(model.config, "num_register_tokens", 0)  # class token, then registers
-        self._model = model.to(device, self._dtype).requires_grad_(False)
+        model = model.to(device, self._dtype).requires_grad_(False)
+        self._model = torch.compile(model) if compiled else model
         self._mean = torch.tensor(IMAGE_MEAN, device=device)[:, None, None]
         self._std = torch.tensor(IMAGE_STD, device=device)[:, None, None]
 

@@ -8,7 +8,7 @@ projections of the taps (`projection.py`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pasr_perception.encoders.base import EncoderError, check_images
+from pasr_perception.encoders.base import EncoderError, check_images, number_type
 from pasr_perception.encoders.projection import FeatureProjection, load_projection
 
 IMAGE_SIZE = 448
@@ -86,13 +86,22 @@ class EfficientNetLite:
     image_size = IMAGE_SIZE
     grid = IMAGE_SIZE // STRIDE
 
-    def __init__(self, device: torch.device, projection: FeatureProjection | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        projection: FeatureProjection | None = None,
+        precision: str = "auto",
+        compiled: bool = False,
+    ) -> None:
         if projection is None:
             projection = load_projection(resources.files("pasr_perception.encoders") / PROJECTION_FILE, CHANNELS)
-        self._device = device
+        self._device, self._type = device, number_type(precision, device)
         network = dilated_efficientnet_lite0()
         self.fingerprint = _fingerprint(network, projection)  # of the published weights, whatever is done to them below
         self._network = speed_up(network).to(device)
+        self._forward: Callable[[torch.Tensor], list[torch.Tensor]] = self._tapped
+        if compiled:
+            self._forward = torch.compile(self._tapped)
         self._projection = projection.to(device)
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
@@ -108,15 +117,18 @@ class EfficientNetLite:
         """The raw taps, each [B, C, 28, 28]."""
         check_images(images, IMAGE_SIZE)
         x = (images.to(self._device).float() - self._mean) / self._std
-        return list(self._forward(x.contiguous(memory_format=torch.channels_last)))
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._type == torch.bfloat16):
+            return [tap.float() for tap in self._forward(x)]
 
-    def _forward(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
-        network = self._network
+    def _tapped(self, x: torch.Tensor) -> list[torch.Tensor]:
+        network, taps = self._network, []
         x = network._swish(network._bn0(network._conv_stem(x)))
         for i, block in enumerate(network._blocks):
             x = block(x)
             if i in TAPS:
-                yield x
+                taps.append(x)
+        return taps
 
 
 def _fingerprint(network: nn.Module, projection: FeatureProjection) -> str:

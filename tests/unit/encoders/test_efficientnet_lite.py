@@ -97,6 +97,21 @@ def test_other_images_are_refused(encoder: EfficientNetLite, images: torch.Tenso
         encoder.encode(images)
 
 
+def test_bfloat16_gives_nearly_the_same_features_as_float32(encoder: EfficientNetLite) -> None:
+    image = noise(1, IMAGE_SIZE, seed=5)
+    low = EfficientNetLite(CPU, unprojected(), precision="bfloat16")
+    cosine = (low.encode(image) * encoder.encode(image)).sum(1)
+    assert 0.995 < cosine.mean() < 1 - 1e-7  # not the same: it was computed in another type
+    assert low.fingerprint == encoder.fingerprint
+
+
+@pytest.mark.slow  # compiling takes half a minute
+def test_a_compiled_network_gives_the_same_features(encoder: EfficientNetLite) -> None:
+    image = noise(1, IMAGE_SIZE, seed=6)
+    compiled = EfficientNetLite(CPU, unprojected(), compiled=True)
+    torch.testing.assert_close(compiled.encode(image), encoder.encode(image), atol=1e-4, rtol=0)
+
+
 def test_the_fingerprint_is_that_of_weights_and_projection(encoder: EfficientNetLite) -> None:
     assert EfficientNetLite(CPU, unprojected()).fingerprint == encoder.fingerprint
     plain = unprojected()
