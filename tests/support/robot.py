@@ -15,6 +15,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, VisionInfo
@@ -23,7 +24,7 @@ from visualization_msgs.msg import MarkerArray
 from pasr_perception.config import PasrConfig
 from pasr_perception.types import Detection, Frame, FrameResult, Hypothesis, ObjectEstimate, StageTimings
 
-WAIT_S = 20.0
+WAIT_S = 90.0  # far beyond what anything takes: it is only waited for where something is broken
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OUTPUTS = {
     "objects": (Detection3DArray, "/pasr_node/objects", 10),
@@ -91,13 +92,29 @@ class Robot:
         self.detections = self.helper.create_publisher(Detection2DArray, f"{prefix}/detections", 5)
         self.depths = self.helper.create_publisher(Image, f"{prefix}/depth", 5)
         self.got: dict[str, list[Any]] = {}
+        self._ears: list[Subscription] = []
         for name, (kind, topic, qos) in OUTPUTS.items():
             self.listen(name, kind, topic.replace("/pasr_node", node.get_fully_qualified_name()), qos)
 
     def wait_until_connected(self) -> None:
-        """Until the node listens and has said which library it uses."""
-        inputs = (self.images, self.infos, self.detections)
-        self.wait(lambda: all(p.get_subscription_count() for p in inputs) and bool(self.got["info"]))
+        """Until node and robot know of each other both ways, and the node has said which library it uses.
+
+        One side may know the other long before it is known there, and what is sent meanwhile is lost.
+        """
+        self.wait(lambda: self._is_heard() and self._hears() and bool(self.got["info"]))
+
+    def _is_heard(self) -> bool:
+        inputs = (self.images, self.infos, self.detections, self.depths)
+        heard = {s.topic_name: s for s in self.node.subscriptions}
+        if not all(p.topic_name in heard for p in inputs[:3]):
+            return False  # the node does not listen yet
+        pairs = [(p, heard[p.topic_name]) for p in inputs if p.topic_name in heard]
+        return all(p.get_subscription_count() and s.get_publisher_count() for p, s in pairs)
+
+    def _hears(self) -> bool:
+        said = {p.topic_name: p for p in self.node.publishers}
+        pairs = [(said[s.topic_name], s) for s in self._ears if s.topic_name in said]
+        return all(p.get_subscription_count() and s.get_publisher_count() for p, s in pairs)
 
     def call(self, kind: type, service: str, **request: Any) -> Any:
         """The answer of a service of the node."""
@@ -110,13 +127,26 @@ class Robot:
 
     def listen(self, name: str, kind: type, topic: str, qos: Any = 10) -> None:
         self.got[name] = []
-        self.helper.create_subscription(kind, topic, self.got[name].append, qos)
+        self._ears.append(self.helper.create_subscription(kind, topic, self.got[name].append, qos))
 
     def wait(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + WAIT_S
         while not condition():
             assert time.monotonic() < end, f"nothing after {WAIT_S} s; got { {k: len(v) for k, v in self.got.items()} }"
             self.executor.spin_once(timeout_sec=0.02)
+
+    def wait_for(self, expected: Any, found: Callable[[], Any]) -> None:
+        """Until `found()` is what is expected: discovery goes on beside what was done, and what it tells comes late."""
+        last: list[Any] = []
+
+        def met() -> bool:
+            last[:] = [found()]
+            return last[0] == expected
+
+        try:
+            self.wait(met)
+        except AssertionError as error:
+            raise AssertionError(f"expected {expected!r}, got {last[0]!r}") from error
 
     def show(self, stamp_s: int, boxes: int = 1, ids: tuple[str, ...] = (), **changes: Any) -> None:
         """One black frame of the camera with its detections; `changes` are of the image, or go on to `show_as`."""
