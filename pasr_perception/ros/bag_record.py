@@ -65,10 +65,8 @@ class BagRecorder:
         """Record until `stop`, or until `options` say so."""
         started, next_look = time.monotonic(), 0.0
         while not stop:
-            now = time.monotonic()
+            now, before = time.monotonic(), self.counts.total()
             if options.duration_s and now - started > options.duration_s:
-                return
-            if options.idle_s and self.counts and now - self._last > options.idle_s:
                 return
             if now >= next_look:
                 free = shutil.disk_usage(self._writer.path.parent).free
@@ -78,6 +76,9 @@ class BagRecorder:
                 self._look_for_topics()
                 next_look = now + LOOK_PERIOD
             self._executor.spin_once(timeout_sec=LOOK_PERIOD)
+            nothing_waits = self.counts.total() == before  # after a stall of this process there may be plenty
+            if options.idle_s and before and nothing_waits and now - self._last > options.idle_s:
+                return
 
     def _look_for_topics(self) -> None:
         for topic in sorted(self._waiting):
@@ -112,6 +113,8 @@ class BagRecorder:
         except OSError as error:
             path = self._writer.path
             raise BagError(f"{path}: cannot be written ({error.strerror}); what was there before is kept") from error
+        if not self.counts[topic]:
+            log.info("the first message came on %s", topic)
         self.counts[topic] += 1
 
 
