@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+LONGER_THAN_A_TEST_S = 3600.0  # what is to be said once is said once, however slow the machine
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
@@ -54,7 +56,7 @@ def start(ros: Any) -> Iterator[Callable[..., Any]]:
     robots: list[Any] = []
 
     def make(pipeline: Any = None, node: dict[str, Any] | None = None, **parameters: Any) -> Any:
-        given = {"library": "/somewhere", "tracking": False, **parameters}
+        given = {"library": "/somewhere", "tracking": False, "complaint_period_s": LONGER_THAN_A_TEST_S, **parameters}
         overrides = [Parameter(name.replace("__", "."), value=value) for name, value in given.items()]
         made = PasrNode(pipeline or FixedPipeline(), context=ros, parameter_overrides=overrides, **(node or {}))
         robots.append(Robot(ros, made, prefix=made.get_namespace().rstrip("/")))

@@ -11,6 +11,7 @@ pytest.importorskip("tf2_msgs.msg")
 import rclpy
 from geometry_msgs.msg import TransformStamped
 from rclpy.executors import SingleThreadedExecutor
+from robot import spin_until
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -87,15 +88,9 @@ def test_transforms_go_out_on_tf_one_or_many(ros: rclpy.Context) -> None:
     got: list[TFMessage] = []
     node.create_subscription(TFMessage, "/tf", got.append, 10)
     broadcaster = TransformBroadcaster(node)
-    for _ in range(100):
-        if node.count_subscribers("/tf"):
-            break
-        executor.spin_once(timeout_sec=0.05)
+    spin_until(executor, lambda: broadcaster.pub_tf.get_subscription_count() == 1)
     broadcaster.sendTransform(TransformStamped(child_frame_id="one"))
     broadcaster.sendTransform([TransformStamped(child_frame_id=name) for name in ("two", "three")])
-    for _ in range(100):
-        if len(got) == 2:
-            break
-        executor.spin_once(timeout_sec=0.05)
+    spin_until(executor, lambda: len(got) == 2)
     node.destroy_node()
     assert [[t.child_frame_id for t in message.transforms] for message in got] == [["one"], ["two", "three"]]

@@ -254,8 +254,11 @@ def test_what_needs_configuring_may_change_while_unconfigured(start: Callable[..
 def test_quality_of_service_can_be_overridden(start: Callable[..., Robot]) -> None:
     override = "qos_overrides./image.subscription.reliability"
     robot = start(**{override: "reliable"})
-    (info,) = robot.helper.get_subscriptions_info_by_topic("/image")
-    assert info.qos_profile.reliability.name == "RELIABLE"
+
+    def asked() -> list[str]:
+        return [i.qos_profile.reliability.name for i in robot.helper.get_subscriptions_info_by_topic("/image")]
+
+    robot.wait_for(["RELIABLE"], asked)
 
 
 def test_two_nodes_in_one_process_answer_their_own_cameras(start: Callable[..., Robot]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -163,16 +161,9 @@ def test_coarse_objects_and_debug_image_are_there_for_those_who_listen(start: Ca
     robot = start()
     robot.listen("coarse", Detection3DArray, "/pasr_node/coarse_objects")
     robot.listen("debug", Image, "/pasr_node/debug_image")
-    stamps = itertools.count(5)
-    shown = [0.0]
-
-    def seen() -> bool:  # the first frames may come before the node has noticed its listeners
-        if time.monotonic() - shown[0] > 0.5:  # a camera's pace: sets that chase each other never meet
-            shown[0] = time.monotonic()
-            robot.show(next(stamps))
-        return bool(robot.got["coarse"]) and bool(robot.got["debug"])
-
-    robot.wait(seen)
+    robot.wait_until_connected()
+    robot.show(5)
+    robot.wait(lambda: bool(robot.got["coarse"]) and bool(robot.got["debug"]))
     assert robot.got["coarse"][0].detections[0].results[0].hypothesis.score == 0.4
     assert robot.got["coarse"][0].detections[0].results[0].pose.pose.position.z == 2.0
     image = robot.got["debug"][0]

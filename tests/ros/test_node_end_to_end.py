@@ -23,7 +23,7 @@ pytest.importorskip("tf2_msgs.msg")
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from robot import LATCHED, WAIT_S, spin_until
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
@@ -38,10 +38,8 @@ from pasr_perception.library.manifest import SourceDefaults, sources_from_paths
 from pasr_perception.render.mesh import Raycaster, camera_rays, surface_colour, surface_normals
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
-WAIT_S = 120.0
 WIDTH, HEIGHT = 640, 480
 K = np.array([[600.0, 0.0, 320.0], [0.0, 600.0, 240.0], [0.0, 0.0, 1.0]])
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def solid(extents: tuple[float, ...], at: tuple[float, ...], colour: tuple[int, int, int]) -> trimesh.Trimesh:
@@ -172,11 +170,11 @@ class Bench:
         self.helper.create_subscription(kind, topic, self.got[topic].append, qos)
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + WAIT_S
-        while not condition():
+        def met() -> bool:
             assert self.process.poll() is None, self.process.communicate()[0]
-            assert time.monotonic() < end, f"got only { {k: len(v) for k, v in self.got.items()} }"
-            self.executor.spin_once(timeout_sec=0.05)
+            return condition()
+
+        spin_until(self.executor, met, lambda: f"got { {k: len(v) for k, v in self.got.items()} }")
 
     def show(self, photo: Photo) -> None:
         image = Image(height=HEIGHT, width=WIDTH, step=3 * WIDTH, encoding="rgb8", data=photo.image.tobytes())
@@ -266,7 +264,7 @@ def test_the_node_finds_the_mesh_and_its_pose_in_a_photo(bench: Bench, library: 
     assert (drawn != photo.image).any(-1).sum() > 500
 
     bench.process.send_signal(signal.SIGINT)
-    said, _ = bench.process.communicate(timeout=30)
+    said, _ = bench.process.communicate(timeout=WAIT_S)
     assert bench.process.returncode == 0, said
     assert "Traceback" not in said
     assert "ready: 3 meshes" in said
@@ -296,6 +294,7 @@ def test_a_library_that_is_cut_short_and_put_back_while_the_node_runs(
         bench.wait(met)
 
     def reloaded() -> Trigger.Response:
+        bench.wait(reload.service_is_ready)
         future = reload.call_async(Trigger.Request())
         bench.wait(future.done)
         return future.result()
@@ -318,7 +317,7 @@ def test_a_library_that_is_cut_short_and_put_back_while_the_node_runs(
     finally:
         bench.helper.destroy_node()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(WAIT_S) == 0
         process.communicate()
 
 

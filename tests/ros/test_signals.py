@@ -24,7 +24,7 @@ from vision_msgs.msg import Detection2DArray
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 DOUBLE = Path(__file__).parents[1] / "support" / "double_node.py"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def _interruptible() -> None:

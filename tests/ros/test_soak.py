@@ -30,7 +30,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 DOUBLE = Path(__file__).parents[1] / "support" / "double_node.py"
-START_S = 60.0
+START_S = 120.0
 ANSWER_S = 10.0
 PERIOD_NS = 33_000_000
 LAP = 2000  # frames before the stamps jump back
@@ -113,7 +113,7 @@ def node(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Pop
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         yield process
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(START_S) == 0
 
 
 def soak(frames: int, context: Any, process: subprocess.Popen[bytes]) -> list[Use]:

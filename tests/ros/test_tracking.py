@@ -82,7 +82,7 @@ def follow(start: Callable[..., Robot]) -> Callable[..., tuple[Robot, list[Fixed
 
         robot = start(node={"make_tracker": make}, tracking=True, **(parameters or {}))
         robot.listen("tentative", Detection3DArray, "/pasr_node/tentative_objects")
-        robot.wait(lambda: robot.helper.count_publishers("/pasr_node/tentative_objects") == 1)
+        robot.wait_until_connected()
         return robot, trackers
 
     return begin

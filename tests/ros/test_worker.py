@@ -9,7 +9,7 @@ import pytest
 from pasr_perception.ros.worker import LatestWorker
 
 pytestmark = pytest.mark.ros
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class Recorder:
@@ -48,7 +48,7 @@ def test_the_newest_job_wins_while_one_is_under_way() -> None:
     recorder.go.set()
     recorder.wait(2)
     assert recorder.done == [1, 4]
-    assert worker.stop()
+    assert worker.stop(WAIT_S)
 
 
 def test_an_error_is_reported_with_its_job_and_the_next_job_runs() -> None:
@@ -61,7 +61,7 @@ def test_an_error_is_reported_with_its_job_and_the_next_job_runs() -> None:
     recorder.wait(1)
     assert recorder.errors == [("job -7", -7)]
     assert recorder.done == [8]
-    assert worker.stop()
+    assert worker.stop(WAIT_S)
 
 
 def test_a_failing_error_handler_does_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,7 +78,7 @@ def test_a_failing_error_handler_does_not_end_the_worker(caplog: pytest.LogCaptu
     worker.submit(2)
     recorder.wait(1)
     assert recorder.done == [2]
-    assert worker.stop()
+    assert worker.stop(WAIT_S)
     assert "the error handler failed" in caplog.text
 
 
@@ -106,7 +106,7 @@ def test_clear_forgets_the_waiting_job() -> None:
     recorder.go.set()
     recorder.wait(2)
     assert recorder.done == [1, 3]
-    assert worker.stop()
+    assert worker.stop(WAIT_S)
 
 
 class Patience:
@@ -128,7 +128,7 @@ def test_a_job_waits_for_a_newer_one_but_not_for_ever() -> None:
     assert patience.asked.wait(WAIT_S)
     assert worker.submit(2)  # takes the place of the first, and is begun though nothing newer comes
     recorder.wait(1)
-    assert worker.stop()
+    assert worker.stop(WAIT_S)
     assert recorder.done == [2]
 
 
@@ -142,5 +142,5 @@ def test_clearing_and_stopping_end_the_wait_for_a_newer_job() -> None:
     worker.submit(2)
     recorder.wait(1)
     worker.submit(1)
-    assert worker.stop()
+    assert worker.stop(WAIT_S)
     assert recorder.done == [2]

@@ -24,7 +24,7 @@ from visualization_msgs.msg import MarkerArray
 from pasr_perception.config import PasrConfig
 from pasr_perception.types import Detection, Frame, FrameResult, Hypothesis, ObjectEstimate, StageTimings
 
-WAIT_S = 90.0  # far beyond what anything takes: it is only waited for where something is broken
+WAIT_S = 120.0  # far beyond what anything takes: it is only waited for where something is broken
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OUTPUTS = {
     "objects": (Detection3DArray, "/pasr_node/objects", 10),
@@ -74,6 +74,16 @@ def known_answer(frame: Frame, detections: list[Detection]) -> FrameResult:
     guess[2, 3] = 2.0
     objects = tuple(ObjectEstimate(d, (hypothesis(),), (hypothesis(guess, 0.4),)) for d in detections)
     return FrameResult(objects, StageTimings(crop=0.001, encode=0.02, coarse=0.003, refine=0.004))
+
+
+def spin_until(
+    executor: SingleThreadedExecutor, condition: Callable[[], bool], so_far: Callable[[], str] = lambda: "nothing"
+) -> None:
+    """Let callbacks run until the condition is met. AssertionError with what there is `so_far` if it never is."""
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, f"{so_far()}; waited for more in vain for {WAIT_S} s"
+        executor.spin_once(timeout_sec=0.02)
 
 
 class Robot:
@@ -130,10 +140,7 @@ class Robot:
         self._ears.append(self.helper.create_subscription(kind, topic, self.got[name].append, qos))
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            assert time.monotonic() < end, f"nothing after {WAIT_S} s; got { {k: len(v) for k, v in self.got.items()} }"
-            self.executor.spin_once(timeout_sec=0.02)
+        spin_until(self.executor, condition, lambda: f"got { {k: len(v) for k, v in self.got.items()} }")
 
     def wait_for(self, expected: Any, found: Callable[[], Any]) -> None:
         """Until `found()` is what is expected: discovery goes on beside what was done, and what it tells comes late."""

@@ -10,16 +10,18 @@ import pytest
 from pasr_perception.cli import replay as module
 from pasr_perception.cli.replay import Replay, ReplayError, replay
 
-# node and recorder run until SIGINT and say so; the player ends by itself
+# node and recorder run until SIGINT and say so; the player ends by itself, once they are prepared for SIGINT
 PYTHON = """#!/bin/sh
 echo "$@" >> "{log}"
 case "$*" in
-  *"bag play"*) sleep 0.3; {player} ;;
+  *"bag play"*) {player} ;;
   *ros.node*) {node} ;;
   *) {recorder} ;;
 esac
 """
-WAITS = "trap 'exit 0' INT; while :; do sleep 0.05; done"
+PREPARED = 'touch "$0.$$.prepared"; while :; do sleep 0.05; done'
+WAITS = f"trap 'exit 0' INT; {PREPARED}"
+PLAYS = 'until [ "$(ls "$0".*.prepared 2> /dev/null | wc -l)" = 2 ]; do sleep 0.05; done'
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def job(tmp_path: Path) -> Replay:
 
 @pytest.fixture
 def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def play(player: str = "exit 0", node: str = WAITS, recorder: str = WAITS) -> Path:
+    def play(player: str = PLAYS, node: str = WAITS, recorder: str = WAITS) -> Path:
         script, log = tmp_path / "python", tmp_path / "calls.log"
         script.write_text(PYTHON.format(log=log, player=player, node=node, recorder=recorder))
         script.chmod(0o755)
@@ -67,10 +69,13 @@ def test_they_are_stopped_even_where_a_shell_ignores_interrupts(job: Replay, pro
 @pytest.mark.parametrize(
     ("endings", "words"),
     [
-        ({"node": "echo no library >&2; exit 3", "player": "sleep 20"}, "the node ended with status 3: no library"),
+        (
+            {"node": "echo no library >&2; exit 3", "player": "exec sleep 600"},
+            "the node ended with status 3: no library",
+        ),
         ({"player": "echo no bag; exit 4"}, "the player ended with status 4: no bag"),
         (
-            {"recorder": "trap 'echo disk full; exit 5' INT; while :; do sleep 0.05; done"},
+            {"recorder": f"trap 'echo disk full; exit 5' INT; {PREPARED}"},
             "the recorder ended with status 5: disk full",
         ),
     ],

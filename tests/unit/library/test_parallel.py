@@ -15,7 +15,7 @@ def test_results_come_in_order_with_their_errors() -> None:
 
     def make(number: int) -> int:
         if number == 0:
-            assert second_done.wait(10)
+            assert second_done.wait(120)
         if number == 1:
             second_done.set()
             raise ValueError("one")
