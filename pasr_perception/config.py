@@ -181,7 +181,7 @@ class TrackConfig:
     iterations: int = 2  # of refinement from a predicted pose, one rendering each
     unknowns: int = 6  # of that refinement: 3: rotation, 5: and shift in the crop, 6: and scale
     confirm: float = 0.95  # probability of the best mesh from which a tentative track is tracked
-    confirm_looks: int = 2  # searches that it takes at least
+    confirm_looks: int = 2  # searches that it takes at least, and that must agree on its pose
     identity_step: float = 3.0  # log-evidence for a mesh that one frame can add or take at most
     identity_limit: float = 8.0  # log-evidence that is ever gathered, so that a mistake can be corrected
     look_again_s: float = 1.0  # an object at rest where it is expected is looked at again after this; 0 = always [s]

@@ -47,8 +47,11 @@ def _tentative(track: Track, unseen_s: float, config: TrackConfig, confidence: C
     best = shares.get(track.identity.best, 0.0)
     if unseen_s > config.tentative_s:
         return f"not detected for {unseen_s:.1f} s before it was recognised"
-    if best >= config.confirm and track.identity.looks >= config.confirm_looks and track.motion is not None:
+    sure = best >= config.confirm and track.identity.looks >= config.confirm_looks and track.motion is not None
+    if sure and track.agreed >= config.confirm_looks:
         track.state, track.reason = TrackState.TRACKED, f"{track.identity.best} with probability {best:.2f}"
+    elif sure:
+        track.reason = f"{track.identity.best}, but its last searches found different poses"
     elif track.identity.looks == 0:
         track.reason = "waits for its first search"
     elif unknown > confidence.accept:

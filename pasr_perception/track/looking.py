@@ -17,13 +17,18 @@ from pasr_perception.crop import CropError
 from pasr_perception.geometry.se3 import invert_T
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track import identity, motion
+from pasr_perception.track.bearings import moves
 from pasr_perception.track.state import Track, distance_to, nearest_equivalent, to_middle
 from pasr_perception.track.warm import WarmStart
 from pasr_perception.types import Detection, Frame, TrackState
 
-LOOK_NOISE = np.array([0.008, 0.008, 0.03, 0.07, 0.07, 0.07])  # of a look: m at 1 m (x, y, along the ray), rad
-DEPTH_NOISE = np.array([0.006, 0.006, 0.006, 0.07, 0.07, 0.07])  # of a look whose distance depth settled
-SEARCH_NOISE = np.array([0.012, 0.012, 0.05, 0.12, 0.12, 0.12])  # of a search, which has but one box to go by
+LOOK_NOISE = np.array([0.015, 0.015, 0.05, 0.1, 0.1, 0.1])  # of a look: m at 1 m (x, y, along the ray), rad
+DEPTH_NOISE = np.array([0.008, 0.008, 0.008, 0.1, 0.1, 0.1])  # of a look whose distance depth settled
+SEARCH_NOISE = np.array([0.02, 0.02, 0.07, 0.15, 0.15, 0.15])  # of a search, which has but one box to go by
+VOTES = {
+    TrackState.TENTATIVE: 1,
+    TrackState.LOST: 2,
+}  # measurements that put a track elsewhere; of others `motion.VOTES`
 STRIKES = 3  # looks in a row that do not fit until the object is searched again
 RIVAL_EVIDENCE = 5.0  # log-evidence behind the best within which a mesh is looked at as a rival
 RIVALS = 1
@@ -67,7 +72,8 @@ class Looker:
             if mesh != track.mesh_id:
                 track.others = {**track.others, mesh: self._relative(track, mesh, look.T_cam_obj, T_ref_cam)}
         track.metric = "depth" if mine.by_depth else "box"
-        fitted = self._measure(track, mine.T_cam_obj, DEPTH_NOISE if mine.by_depth else LOOK_NOISE, T_ref_cam)
+        noise = DEPTH_NOISE if mine.by_depth else LOOK_NOISE
+        fitted = self._measure(track, mine.T_cam_obj, noise, T_ref_cam).accepted
         track.similarity = mine.similarity
         track.measured = fitted
         track.strikes = 0 if fitted else track.strikes + 1
@@ -108,15 +114,15 @@ class Looker:
         if best in poses:
             if track.mesh_id != best or track.motion is None:
                 track.mesh_id, track.motion = best, None
-            anew = track.state is not TrackState.TRACKED
-            fitted = self._measure(track, poses[best], SEARCH_NOISE, T_ref_cam, anew)
+            fit = self._measure(track, poses[best], SEARCH_NOISE, T_ref_cam)
+            track.agreed = 1 if fit.begun else track.agreed + fit.accepted
             track.others = {m: self._relative(track, m, T, T_ref_cam) for m, T in poses.items() if m != best}
-            track.similarity, track.measured = similarity[best], track.measured or fitted
-            track.looked_ns = frame.stamp_ns if fitted else -1
+            track.similarity, track.measured = similarity[best], track.measured or fit.accepted
+            track.looked_ns = frame.stamp_ns if fit.accepted else -1
         shares, unknown = track.identity.probabilities()
         sure = bool(shares) and shares[best] >= self._config.confirm
         settled = sure or unknown > self._config.confirm
-        if settled and track.identity.looks >= self._config.confirm_looks:
+        if settled and min(track.identity.looks, track.agreed) >= self._config.confirm_looks:
             again = self._config.search_again_s
             track.patience_s = min(max(again, 2 * track.patience_s), LONGEST_WAIT * again)
         else:
@@ -143,24 +149,21 @@ class Looker:
         if jump > JUMP:
             track.identity = identity.spoken_against(track.identity, track.mesh_id, JUMP_EVIDENCE, self._config)
 
-    def _measure(
-        self, track: Track, T_cam_obj: np.ndarray, noise: np.ndarray, T_ref_cam: np.ndarray, anew: bool = False
-    ) -> bool:
-        """Take a measured pose of the track's mesh into its motion; False where it did not fit."""
+    def _measure(self, track: Track, T_cam_obj: np.ndarray, noise: np.ndarray, T_ref_cam: np.ndarray) -> motion.Fit:
+        """Take a measured pose of the track's mesh into its motion."""
         entry = self._entries[track.mesh_id]
         T_ref_mid = T_ref_cam @ T_cam_obj @ invert_T(to_middle(entry))
         R = _noise(T_cam_obj @ invert_T(to_middle(entry)), noise, T_ref_cam)
         if track.motion is None:
             track.motion = motion.begin(T_ref_mid, R, track.seen_ns)
-            return True
+            return motion.Fit(0.0, True, begun=True)
         T_ref_mid = nearest_equivalent(T_ref_mid, track.motion.T_ref_mid, entry)
         distance = distance_to(track, T_ref_cam)
-        moved, fit = motion.update(track.motion, T_ref_mid, R, distance, self._config)
-        if not fit.accepted and anew:
-            track.motion = motion.begin(T_ref_mid, R, track.seen_ns)
-            return True
-        track.motion = moved
-        return fit.accepted
+        votes = VOTES.get(track.state, motion.VOTES)
+        displaced = moves(track.sightings, track.motion.T_ref_mid[:3, 3])
+        measured = motion.Measured(T_ref_mid, R, distance, displaced, votes)
+        track.motion, fit = motion.update(track.motion, measured, self._config)
+        return fit
 
     def _follow_best(self, track: Track) -> None:
         """The track becomes its best mesh's where another one has overtaken."""

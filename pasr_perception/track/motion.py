@@ -4,6 +4,9 @@ The state is the pose of the object's middle in a frame that stands still (or th
 twist. Errors are small vectors in that frame's axes: T = (exp(e_r) R, t + e_t). At rest the twist is zero and the pose may
 only creep, so looks from many sides average; innovations that keep pointing the same way say that it moves, and the
 constant-velocity model with white acceleration takes over. Anywhere from 1 Hz to 100 Hz will do: all noises are densities.
+
+Measurements beyond the gate move nothing. Several in a row that agree on another pose are believed: the pose held so far was
+wrong, or the object was put elsewhere unseen.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from scipy.spatial.transform import Rotation
 from pasr_perception.config import TrackConfig
 from pasr_perception.geometry.se3 import make_T
 
-CREEP = np.array([0.004, 0.004, 0.004, 0.02, 0.02, 0.02])  # of a pose at rest, per root second: m at 1 m, rad
+CREEP = np.array([0.002, 0.002, 0.002, 0.007, 0.007, 0.007])  # of a pose at rest, per root second: m at 1 m, rad
 START_SPEED = 0.05  # standard deviation of the twist when motion begins, m/s at 1 m and rad/s
 GATE = 22.0  # squared Mahalanobis distance of six numbers that 1 measurement in 800 passes
 BIAS_MEMORY = 0.7  # of the mean whitened innovation, per measurement
-BIAS_LIMIT = 14.0  # squared length of that mean, over its variance, from which an object moves
-JUMP = np.array([0.25, 0.5])  # innovations beyond these are a mistake put right, not a movement: m at 1 m, rad
+BIAS_LIMIT = 40.0  # squared length of that mean, over its variance, from which an object moves
+VOTES = 3  # measurements beyond the gate that must agree before they are believed
+COASTING_S = 0.5  # an object in motion that is not measured is predicted to go on for so long, then to stand still
 FASTEST = np.array([0.5, 1.0])  # twist that is believed at most: m/s at 1 m, rad/s
 REST_LOOKS = 5  # slow looks in a row after which it is at rest again
 
@@ -37,6 +41,20 @@ class Motion:
     moving: bool = False
     bias: np.ndarray | None = None  # [6] mean whitened innovation
     slow: int = 0  # looks in a row in which it hardly moved
+    fitted_ns: int = 0  # stamp of the last measurement that was believed
+    elsewhere: np.ndarray | None = None  # [4, 4] where measurements beyond the gate find it
+    votes: int = 0  # of them in a row that agree
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement."""
+
+    T_ref_mid: np.ndarray  # [4, 4]
+    R: np.ndarray  # [6, 6] its covariance
+    distance: float  # from the camera, metres
+    displaced: bool = True  # its boxes say that it moves (`bearings.py`)
+    votes: int = VOTES  # of measurements beyond the gate that must agree before they are believed
 
 
 @dataclass(frozen=True)
@@ -45,13 +63,14 @@ class Fit:
 
     distance: float  # squared Mahalanobis distance
     accepted: bool
+    begun: bool = False  # the pose was put there, whatever had been predicted
 
 
 def begin(T_ref_mid: np.ndarray, R: np.ndarray, stamp_ns: int) -> Motion:
     """A first look at an object: measured pose [4, 4] with covariance R [6, 6]."""
     P = np.zeros((12, 12))
     P[:6, :6] = R
-    return Motion(T_ref_mid, np.zeros(6), P, stamp_ns, bias=np.zeros(6))
+    return Motion(T_ref_mid, np.zeros(6), P, stamp_ns, bias=np.zeros(6), fitted_ns=stamp_ns)
 
 
 def predict(motion: Motion, stamp_ns: int, distance: float, config: TrackConfig) -> Motion:
@@ -67,31 +86,31 @@ def predict(motion: Motion, stamp_ns: int, distance: float, config: TrackConfig)
         q = (config.acceleration * scale) ** 2
         Q[:6, :6], Q[6:, 6:] = np.diag(q * dt**3 / 3), np.diag(q * dt)
         Q[:6, 6:] = Q[6:, :6] = np.diag(q * dt**2 / 2)
-        T = moved(T, motion.twist * dt)
+        until = motion.fitted_ns + COASTING_S * 1e9
+        T = moved(T, motion.twist * max(min(dt, (until - motion.stamp_ns) * 1e-9), 0.0))
     else:
         Q[:6, :6] = np.diag((CREEP * scale) ** 2 * dt)
     return replace(motion, T_ref_mid=T, P=F @ motion.P @ F.T + Q, stamp_ns=stamp_ns)
 
 
-def update(
-    motion: Motion, T_measured: np.ndarray, R: np.ndarray, distance: float, config: TrackConfig
-) -> tuple[Motion, Fit]:
-    """The state after a measured pose [4, 4] with covariance R [6, 6] of the same stamp.
+def update(motion: Motion, measured: Measured, config: TrackConfig) -> tuple[Motion, Fit]:
+    """The state after a measurement of the same stamp.
 
-    A measurement beyond the gate changes nothing but is counted in the innovations' mean, so an object that really jumped is
-    followed after a few.
+    One beyond the gate changes nothing until enough of them agree. Where the boxes move as well, it counts as a sign of
+    motion; else it is one more wrong maximum, of which there are many on the same side.
     """
-    innovation = difference(T_measured, motion.T_ref_mid)
+    R, distance = measured.R, measured.distance
+    innovation = difference(measured.T_ref_mid, motion.T_ref_mid)
     S = motion.P[:6, :6] + R
     whitened = np.linalg.solve(np.linalg.cholesky(S), innovation)
     far = float(whitened @ whitened)
-    bounded = whitened * min(1.0, np.sqrt(GATE / max(far, 1e-12)))  # one wild look alone moves nothing
-    bias = BIAS_MEMORY * (np.zeros(6) if motion.bias is None else motion.bias) + (1 - BIAS_MEMORY) * bounded
-    variance = (1 - BIAS_MEMORY) / (1 + BIAS_MEMORY)  # of that mean, were innovations white
-    motion = replace(motion, bias=bias)
-    if float(bias @ bias) / variance > 6 + BIAS_LIMIT and _is_jump(innovation, distance):
-        return begin(T_measured, R, motion.stamp_ns), Fit(far, True)
-    if not motion.moving and float(bias @ bias) / variance > 6 + BIAS_LIMIT:
+    if far <= GATE or measured.displaced:
+        motion = replace(motion, bias=_mean_innovation(motion, whitened))
+    if far > GATE:
+        motion = _voted(motion, measured)
+        if motion.votes >= measured.votes:
+            return begin(measured.T_ref_mid, R, motion.stamp_ns), Fit(far, True, begun=True)
+    if not motion.moving and _points_one_way(motion):
         motion = _set_off(motion, distance)
         S = motion.P[:6, :6] + R
     elif far > GATE:
@@ -104,7 +123,8 @@ def update(
     I_KH[:, :6] -= K
     P = I_KH @ motion.P @ I_KH.T + K @ R @ K.T
     twist = _believed(motion.twist + step[6:], distance)
-    motion = replace(motion, T_ref_mid=moved(motion.T_ref_mid, step[:6]), twist=twist, P=P)
+    T = moved(motion.T_ref_mid, step[:6])
+    motion = replace(motion, T_ref_mid=T, twist=twist, P=P, fitted_ns=motion.stamp_ns, elsewhere=None, votes=0)
     return _settled(motion, distance, config), Fit(far, True)
 
 
@@ -132,9 +152,24 @@ def at_rest(motion: Motion) -> Motion:
     return replace(motion, moving=False, twist=np.zeros(6), P=P, slow=0, bias=np.zeros(6))
 
 
-def _is_jump(innovation: np.ndarray, distance: float) -> bool:
-    sizes = np.array([np.linalg.norm(innovation[:3]) / distance, np.linalg.norm(innovation[3:])])
-    return bool((sizes > JUMP).any())
+def _mean_innovation(motion: Motion, whitened: np.ndarray) -> np.ndarray:
+    bounded = whitened * min(1.0, np.sqrt(GATE / max(float(whitened @ whitened), 1e-12)))  # one wild look moves nothing
+    return BIAS_MEMORY * (np.zeros(6) if motion.bias is None else motion.bias) + (1 - BIAS_MEMORY) * bounded
+
+
+def _points_one_way(motion: Motion) -> bool:
+    """Whether the mean innovation is longer than that of white ones would be."""
+    variance = (1 - BIAS_MEMORY) / (1 + BIAS_MEMORY)  # of that mean, were innovations white
+    return motion.bias is not None and float(motion.bias @ motion.bias) / variance > 6 + BIAS_LIMIT
+
+
+def _voted(motion: Motion, measured: Measured) -> Motion:
+    """With one more measurement beyond the gate."""
+    agrees = False
+    if motion.elsewhere is not None:
+        off = difference(measured.T_ref_mid, motion.elsewhere)
+        agrees = float(off @ np.linalg.solve(2 * measured.R, off)) <= GATE
+    return replace(motion, elsewhere=measured.T_ref_mid, votes=motion.votes + 1 if agrees else 1)
 
 
 def _believed(twist: np.ndarray, distance: float) -> np.ndarray:

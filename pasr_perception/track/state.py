@@ -12,6 +12,7 @@ from pasr_perception.geometry.covariance import covariance_of_origin
 from pasr_perception.geometry.se3 import invert_T, make_T
 from pasr_perception.geometry.symmetry import closest_symmetry
 from pasr_perception.library.format import MeshEntry
+from pasr_perception.track.bearings import Sighting
 from pasr_perception.track.identity import Identity, is_ambiguous
 from pasr_perception.track.motion import Motion, rotated_covariance
 from pasr_perception.types import Detection, Hypothesis, TrackedObject, TrackState
@@ -39,8 +40,10 @@ class Track:
     )  # {mesh id: T_mid_other}, from the best mesh's middle
     similarity: float = 0.0
     detection: Detection | None = None  # of this frame
+    sightings: tuple[Sighting, ...] = ()  # the last ones, while its box was whole
     measured: bool = False
     metric: str = "box"
+    agreed: int = 0  # searches in a row that found it where it is held to be
     hits: int = 1  # frames in which it was detected
     strikes: int = 0  # looks in a row that did not fit
     looks: int = 0  # from predicted poses

@@ -20,6 +20,7 @@ from pasr_perception.geometry.se3 import is_rotation
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track import motion
 from pasr_perception.track.association import Expected, associate, colours_of
+from pasr_perception.track.bearings import latest, sighting
 from pasr_perception.track.duplicates import merge_duplicates
 from pasr_perception.track.lifecycle import verdict
 from pasr_perception.track.looking import STRIKES, Looker
@@ -161,6 +162,8 @@ class Tracker:
                 track.colours = (1 - COLOUR_GAIN) * track.colours + COLOUR_GAIN * seen
                 track.name = detection.id or track.name
             track.detection = detection
+            seen_at = sighting(track.box, frame, T_ref_cam)
+            track.sightings = latest((*track.sightings, seen_at)) if seen_at else track.sightings
             matched.append((track, detection))
         return matched
 

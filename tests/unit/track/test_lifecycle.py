@@ -18,7 +18,7 @@ TENTATIVE, TRACKED, COASTING, LOST = TrackState.TENTATIVE, TrackState.TRACKED, T
 
 
 def track(state: TrackState, seen: bool = True, **values: object) -> Track:
-    known = {"identity": Identity({"mug": 6.0, "can": 1.0}, looks=3), "mesh_id": "mug"}
+    known = {"identity": Identity({"mug": 6.0, "can": 1.0}, looks=3), "mesh_id": "mug", "agreed": 2}
     made = Track(1, 0, 0, BOX, np.full(4, 0.25), "", state, reason="before", **(known | values))
     made.motion = begin(np.eye(4), np.eye(6), 0)
     made.detection = Detection(BOX) if seen else None
@@ -30,6 +30,7 @@ def track(state: TrackState, seen: bool = True, **values: object) -> Track:
     [
         (track(TENTATIVE), 0.0, TRACKED, "mug with probability 0.99"),
         (track(TENTATIVE, identity=Identity({"mug": 6.0}, looks=1)), 0.0, TENTATIVE, "not settled: mug"),
+        (track(TENTATIVE, agreed=1), 0.0, TENTATIVE, "mug, but its last searches found different poses"),
         (track(TENTATIVE, identity=Identity()), 0.0, TENTATIVE, "waits for its first search"),
         (track(TENTATIVE, identity=Identity({"mug": -4.0}, 2)), 0.0, TENTATIVE, "no mesh of the library explains it"),
         (track(TENTATIVE, identity=Identity({"mug": 4.0, "can": 3.9}, 2)), 0.0, TENTATIVE, "not settled: mug"),
