@@ -18,7 +18,7 @@ from pasr_perception.budget import check_fits, free_bytes, needs
 from pasr_perception.coarse import coarse_search, quarter_turns, turn_maps
 from pasr_perception.confidence import is_ambiguous
 from pasr_perception.config import PasrConfig, RefineConfig
-from pasr_perception.crop import CropSpec, crop_detections
+from pasr_perception.crop import CropSpec, crop_detections, look_through
 from pasr_perception.depth import refine_by_depth, usable_depth
 from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
@@ -28,6 +28,7 @@ from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
 from pasr_perception.rank import Ranked, rank
 from pasr_perception.refine import Boxes, Contest, Hypotheses, RenderScene, outline_size, polish, refine, splat_margin
+from pasr_perception.refine.likeness import likeness
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.templates import outline_mismatch
 from pasr_perception.types import (
@@ -193,6 +194,19 @@ class Pipeline:
         `only` restricts a crop to one mesh, by its index in the library.
         """
         return coarse_search(maps, box_size, self._space, self.config.coarse, only, self._shortlist)
+
+    def likeness(self, hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
+        """How alike each hypothesis' mesh and the first one's look from the camera, each at its own pose: {mesh id: 0..1}."""
+        meshes, cloud = torch.unique(
+            torch.tensor([self._mesh_index[h.mesh_id] for h in hypotheses]), return_inverse=True
+        )
+        aimed = []
+        for h in hypotheses:
+            middle = h.T_cam_obj[:3, :3] @ np.asarray(self.library.entries[self._mesh_index[h.mesh_id]].center)
+            aimed.append(look_through(middle + h.T_cam_obj[:3, 3]).T @ h.T_cam_obj[:3, :3])
+        rotation = torch.as_tensor(np.stack(aimed), dtype=torch.float32, device=self.device)
+        found = likeness(rotation, cloud.to(self.device), self._space.clouds(meshes.tolist()), self._scene)
+        return dict(zip((h.mesh_id for h in hypotheses), found.tolist(), strict=True))
 
     def outer_points(self, mesh: int) -> np.ndarray:
         """Points [K, 3] that may form a mesh's outline: metres, object frame."""

@@ -3,12 +3,13 @@
 A first search gives every mesh that it lists its calibrated log-odds of being right rather than a stranger's (`confidence.py`).
 Those hold what is to be thought of any one of many meshes beforehand, which counts once: what later looks add is the ratio of
 likelihoods of their margin alone. It is 0 at `EVEN`: a stranger exceeds that with some mesh in most looks, but seldom twice with
-the same one. Looks from one side are much alike and count by how far the view has turned in between; what one look may add
-is bounded, and so is the sum: no single frame overturns many, and a mistake can be corrected.
+the same one. Looks from one side are much alike (two cabinets that differ in their fronts, from behind): the n-th counts an n-th.
+What one look may add is bounded, and so is the sum: no single frame overturns many, and a mistake can be corrected.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,11 +20,9 @@ from pasr_perception.config import ConfidenceConfig, TrackConfig
 
 EVEN = 2.0  # margin at which a mesh that was named before is as likely a stranger's as right
 UNSEEN = 1.0  # margin below that of the weakest mesh that a search listed, for those that it did not
-SAME_VIEW = 0.3  # weight of a look from where the last one was
-BEYOND = (
-    0.3  # what log-odds beyond `identity_step` count: they are calibrated against strangers, not against look-alikes
-)
+UNLIKE = 0.35  # likeness of renderings up to which two meshes are compared at full weight; chairs reach it with chairs
 NEW_VIEW = 0.35  # rad: a view turned by this much is as good as an independent one
+UNKNOWN: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,27 @@ class Identity:
         return dict(zip(self.evidence, share[1:].tolist(), strict=True)), float(share[0])
 
 
-def view_weight(turned: float) -> float:
-    """How much a look counts whose view is turned by so many radians from that of the last one."""
-    return min(1.0, SAME_VIEW + turned / NEW_VIEW)
+@dataclass(frozen=True)
+class View:
+    """A side that an object was looked at from."""
+
+    direction: np.ndarray  # [3] unit, towards the camera, object axes
+    looks: int
+
+
+def seen_from(views: tuple[View, ...], direction: np.ndarray) -> tuple[tuple[View, ...], float]:
+    """The views with one more look from a direction [3], and what that look counts."""
+    turned = [angle_between(v.direction, direction) for v in views]
+    nearest = int(np.argmin(turned)) if turned else -1
+    if nearest < 0 or turned[nearest] > NEW_VIEW:
+        return (*views, View(direction, 1)), 1.0
+    known = replace(views[nearest], looks=views[nearest].looks + 1)
+    return (*views[:nearest], known, *views[nearest + 1 :]), 1 / known.looks
+
+
+def angle_between(a: np.ndarray, b: np.ndarray) -> float:
+    """Radians between unit vectors [3]."""
+    return math.acos(float(np.clip(a @ b, -1, 1)))
 
 
 def searched(
@@ -62,6 +79,7 @@ def searched(
     confidence: ConfidenceConfig,
     config: TrackConfig,
     weight: float = 1.0,
+    likeness: Mapping[str, float] = UNKNOWN,
 ) -> Identity:
     """After a search that listed these meshes with these margins; the others were below the weakest of them."""
     if not margins:
@@ -71,6 +89,7 @@ def searched(
         return weight * _ratio(margin, confidence) if identity.looks else log_odds(margin, confidence)
 
     gain, rest = {m: worth(v) for m, v in margins.items()}, worth(min(margins.values()) - UNSEEN)
+    gain = told_apart(gain, likeness)
     known = dict.fromkeys(margins, identity.unlisted) | dict(identity.evidence)
     unlisted = max(identity.unlisted + max(rest, -config.identity_step), -config.identity_limit)
     return Identity(_added(known, {m: gain.get(m, rest) for m in known}, config), identity.looks + 1, unlisted)
@@ -82,9 +101,10 @@ def looked(
     confidence: ConfidenceConfig,
     config: TrackConfig,
     weight: float = 1.0,
+    likeness: Mapping[str, float] = UNKNOWN,
 ) -> Identity:
     """After a look at some meshes from predicted poses. One mesh looked at alone can only be spoken against."""
-    gain = {mesh: weight * _ratio(margin, confidence) for mesh, margin in margins.items()}
+    gain = told_apart({mesh: weight * _ratio(margin, confidence) for mesh, margin in margins.items()}, likeness)
     supported = max(gain.values(), default=0.0) > 0
     if len(gain) == 1:
         gain = {mesh: min(value, 0.0) for mesh, value in gain.items()}
@@ -99,6 +119,24 @@ def spoken_against(identity: Identity, mesh_id: str, evidence: float, config: Tr
 def _ratio(margin: float, confidence: ConfidenceConfig) -> float:
     """Log-ratio of a margin's likelihoods under "this mesh" and "a stranger"."""
     return confidence.slope * (margin - EVEN)
+
+
+def told_apart(gain: Mapping[str, float], likeness: Mapping[str, float]) -> dict[str, float]:
+    """Gains in which meshes that look like the best of them from here stay nearer to it.
+
+    Where two renderings are nearly the same, the photo hardly says which mesh it shows: what their margins differ by is how well
+    each mesh's features were made. `likeness` is that of each mesh's rendering to one mesh's, whose own is 1; those that it
+    does not name are unlike all.
+    """
+    if not gain:
+        return {}
+    best = max(gain, key=lambda mesh: gain[mesh])
+
+    def kept(mesh: str) -> float:
+        pair = min(likeness.get(mesh, 0.0), likeness.get(best, 0.0))
+        return float(min((1 - pair) / (1 - UNLIKE), 1.0) ** 2)
+
+    return {m: value if m == best else gain[best] - kept(m) * (gain[best] - value) for m, value in gain.items()}
 
 
 def is_ambiguous(identity: Identity, confidence: ConfidenceConfig) -> bool:

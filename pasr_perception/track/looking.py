@@ -6,19 +6,18 @@ flips, and no spinning about continuous axes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from pasr_perception.config import TrackConfig
-from pasr_perception.crop import CropError
+from pasr_perception.crop import CropError, clipped_edges
 from pasr_perception.geometry.se3 import invert_T
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track import identity, motion
-from pasr_perception.track.bearings import moves
-from pasr_perception.track.state import Track, distance_to, nearest_equivalent, to_middle
+from pasr_perception.track.bearings import moves, steadied
+from pasr_perception.track.state import Track, distance_to, nearest_equivalent, reoriented, to_middle, view_of
 from pasr_perception.track.warm import WarmStart
 from pasr_perception.types import Detection, Frame, TrackState
 
@@ -32,6 +31,7 @@ VOTES = {
 STRIKES = 3  # looks in a row that do not fit until the object is searched again
 RIVAL_EVIDENCE = 5.0  # log-evidence behind the best within which a mesh is looked at as a rival
 RIVALS = 1
+CUT = 0.3  # what a look counts at an object that the image's border cuts
 LONGEST_WAIT = 5.0  # of `search_again_s`: by then a camera that moves sees another side
 JUMP = 0.15  # of the distance: a thing found so far from where its mesh was found before is hardly of that mesh's size,
 JUMP_EVIDENCE = 1.5  # which counts so much against the mesh
@@ -57,7 +57,8 @@ class Looker:
                 T_ref_mid = track.motion.T_ref_mid @ track.others[rival]
                 starts[rival] = T_cam_ref @ T_ref_mid @ to_middle(self._entries[rival])
         try:
-            looks = {look.mesh_id: look for look in self._warm(frame, detection, starts)}
+            steady = self._steadied(frame, track, detection, T_ref_cam)
+            looks = {look.mesh_id: look for look in self._warm(frame, steady, starts)}
         except CropError:  # the predicted box left the image though the detected one did not
             looks = {}
         mine = looks.get(track.mesh_id)
@@ -65,8 +66,10 @@ class Looker:
             track.strikes += 1
             return False
         margins = {mesh: look.margin for mesh, look in looks.items()}
-        weight = self._new_view(track, T_ref_cam)
-        track.identity = identity.looked(track.identity, margins, self._confidence, self._config, weight)
+        weight = self._weight(frame, track, len(looks), T_ref_cam)
+        track.identity = identity.looked(
+            track.identity, margins, self._confidence, self._config, weight, track.likeness
+        )
         self._against_jumps(track, {mine.mesh_id: mine.T_cam_obj}, T_ref_cam)
         for mesh, look in looks.items():
             if mesh != track.mesh_id:
@@ -97,6 +100,7 @@ class Looker:
         return invert_T(track.motion.T_ref_mid) @ T_ref_mid
 
     def search(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> None:
+        detection = self._steadied(frame, track, detection, T_ref_cam)
         result = self._pipeline.detect(frame, [detection], covariances=False)
         track.searched_ns, track.strikes = frame.stamp_ns, 0
         if not result.objects:
@@ -105,8 +109,11 @@ class Looker:
             return
         estimate = result.objects[0]
         margins = {h.mesh_id: h.margin for h in estimate.hypotheses}
-        weight = self._new_view(track, T_ref_cam)
-        track.identity = identity.searched(track.identity, margins, self._confidence, self._config, weight)
+        track.likeness = self._pipeline.likeness(estimate.hypotheses)
+        weight = self._weight(frame, track, len(margins), T_ref_cam)
+        track.identity = identity.searched(
+            track.identity, margins, self._confidence, self._config, weight, track.likeness
+        )
         poses = {h.mesh_id: h.T_cam_obj for h in estimate.hypotheses}
         self._against_jumps(track, poses, T_ref_cam)
         similarity = {h.mesh_id: h.similarity for h in estimate.hypotheses}
@@ -119,6 +126,7 @@ class Looker:
             track.others = {m: self._relative(track, m, T, T_ref_cam) for m, T in poses.items() if m != best}
             track.similarity, track.measured = similarity[best], track.measured or fit.accepted
             track.looked_ns = frame.stamp_ns if fit.accepted else -1
+        track.searched_view = view_of(track, T_ref_cam)
         shares, unknown = track.identity.probabilities()
         sure = bool(shares) and shares[best] >= self._config.confirm
         settled = sure or unknown > self._config.confirm
@@ -128,17 +136,24 @@ class Looker:
         else:
             track.patience_s = 0.0
 
-    def _new_view(self, track: Track, T_ref_cam: np.ndarray) -> float:
-        """What a look at a track from here counts, by the side that it was last seen from."""
-        if track.motion is None:
-            return 1.0
-        view = track.motion.T_ref_mid[:3, :3].T @ (T_ref_cam[:3, 3] - track.motion.T_ref_mid[:3, 3])
-        view /= max(float(np.linalg.norm(view)), 1e-9)
-        turned = math.pi if track.view is None else math.acos(float(np.clip(view @ track.view, -1, 1)))
-        weight = identity.view_weight(turned)
-        if track.view is None or turned > identity.NEW_VIEW / 2:
-            track.view = view
-        return weight
+    def _steadied(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> Detection:
+        """The detection with the box that all of a resting object's last boxes make together."""
+        if track.motion is None or track.motion.moving:
+            return detection
+        box = steadied(
+            np.asarray(detection.box, float), track.sightings, track.motion.T_ref_mid[:3, 3], frame, T_ref_cam
+        )
+        return replace(detection, box=box)
+
+    def _weight(self, frame: Frame, track: Track, compared: int, T_ref_cam: np.ndarray) -> float:
+        """What a look at so many meshes counts from here; only one that compares takes something away from the next."""
+        whole = CUT if clipped_edges(track.box, frame.camera).any() else 1.0
+        view = view_of(track, T_ref_cam)
+        if view is None:
+            return whole
+        views, weight = identity.seen_from(track.views, view)
+        track.views = views if compared > 1 else track.views
+        return whole * weight
 
     def _against_jumps(self, track: Track, poses: Mapping[str, np.ndarray], T_ref_cam: np.ndarray) -> None:
         """A camera that moves by known ways shows how far off things are: with a mesh of a wrong size they seem to jump."""
@@ -162,7 +177,10 @@ class Looker:
         votes = VOTES.get(track.state, motion.VOTES)
         displaced = moves(track.sightings, track.motion.T_ref_mid[:3, 3])
         measured = motion.Measured(T_ref_mid, R, distance, displaced, votes)
+        R_before = track.motion.T_ref_mid[:3, :3]
         track.motion, fit = motion.update(track.motion, measured, self._config)
+        if fit.begun:
+            reoriented(track, R_before)
         return fit
 
     def _follow_best(self, track: Track) -> None:
@@ -172,8 +190,10 @@ class Looker:
             return
         T = track.others[best]
         track.others = {m: invert_T(T) @ o for m, o in track.others.items() if m != best} | {track.mesh_id: invert_T(T)}
+        R_before = track.motion.T_ref_mid[:3, :3]
         track.motion = replace(track.motion, T_ref_mid=track.motion.T_ref_mid @ T)
         track.mesh_id = best
+        reoriented(track, R_before)
 
 
 def _noise(T_cam_mid: np.ndarray, noise: np.ndarray, T_ref_cam: np.ndarray) -> np.ndarray:

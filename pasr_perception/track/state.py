@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from pasr_perception.geometry.se3 import invert_T, make_T
 from pasr_perception.geometry.symmetry import closest_symmetry
 from pasr_perception.library.format import MeshEntry
 from pasr_perception.track.bearings import Sighting
-from pasr_perception.track.identity import Identity, is_ambiguous
+from pasr_perception.track.identity import Identity, View, is_ambiguous
 from pasr_perception.track.motion import Motion, rotated_covariance
 from pasr_perception.types import Detection, Hypothesis, TrackedObject, TrackState
 
@@ -38,6 +38,9 @@ class Track:
     others: Mapping[str, np.ndarray] = field(
         default_factory=dict
     )  # {mesh id: T_mid_other}, from the best mesh's middle
+    likeness: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of meshes to the best one, from where it was last searched
     similarity: float = 0.0
     detection: Detection | None = None  # of this frame
     sightings: tuple[Sighting, ...] = ()  # the last ones, while its box was whole
@@ -48,7 +51,8 @@ class Track:
     strikes: int = 0  # looks in a row that did not fit
     looks: int = 0  # from predicted poses
     looked_ns: int = -1  # last look or search that fitted
-    view: np.ndarray | None = None  # [3] towards the camera, object axes, when its mesh was last told from another side
+    views: tuple[View, ...] = ()  # the sides that its mesh was judged from
+    searched_view: np.ndarray | None = None  # [3] towards the camera, object axes, when it was last searched
     calm: int = 0  # looks in a row that found it at rest where it was expected
     agrees: bool = False  # this frame's box and colours are those that are expected
     waited: int = 0  # frames in a row that the budget did not reach it
@@ -65,6 +69,23 @@ def distance_to(track: Track, T_ref_cam: np.ndarray) -> float:
     """Metres from the camera to a track's object, which must have been found."""
     assert track.motion is not None
     return max(float(np.linalg.norm(track.motion.T_ref_mid[:3, 3] - T_ref_cam[:3, 3])), 1e-3)
+
+
+def view_of(track: Track, T_ref_cam: np.ndarray) -> np.ndarray | None:
+    """Unit vector [3] from a track's object towards the camera, object axes; None before the object was found."""
+    if track.motion is None:
+        return None
+    view: np.ndarray = track.motion.T_ref_mid[:3, :3].T @ (T_ref_cam[:3, 3] - track.motion.T_ref_mid[:3, 3])
+    return view / max(float(np.linalg.norm(view)), 1e-9)
+
+
+def reoriented(track: Track, R_old: np.ndarray) -> None:
+    """Keep a track's views where they were, its object's axes having been R_old [3, 3] in the reference frame until now."""
+    assert track.motion is not None
+    R_new_old = track.motion.T_ref_mid[:3, :3].T @ R_old
+    track.views = tuple(replace(view, direction=R_new_old @ view.direction) for view in track.views)
+    if track.searched_view is not None:
+        track.searched_view = R_new_old @ track.searched_view
 
 
 def to_middle(entry: MeshEntry) -> np.ndarray:

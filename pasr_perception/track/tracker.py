@@ -22,10 +22,11 @@ from pasr_perception.track import motion
 from pasr_perception.track.association import Expected, associate, colours_of
 from pasr_perception.track.bearings import latest, sighting
 from pasr_perception.track.duplicates import merge_duplicates
+from pasr_perception.track.identity import NEW_VIEW, angle_between
 from pasr_perception.track.lifecycle import verdict
 from pasr_perception.track.looking import STRIKES, Looker
 from pasr_perception.track.schedule import Budget
-from pasr_perception.track.state import Track, distance_to, told
+from pasr_perception.track.state import Track, distance_to, told, view_of
 from pasr_perception.track.warm import expected_box
 from pasr_perception.types import Detection, Frame, TrackedResult, TrackState, TrackTimings
 
@@ -190,11 +191,15 @@ class Tracker:
             unsettled = track.state is TrackState.TENTATIVE and self._is_doubtful(track)
             if not self._can_look(track) or (unsettled and due):
                 searches += [pair] if due else []
-            elif not self._glance_is_enough(track, frame.stamp_ns):
+            elif not self._glance_is_enough(track, frame.stamp_ns) or (due and seen_anew(track, T_ref_cam)):
                 looks.append(pair)
         looks.sort(key=lambda pair: -pair[0].waited)
         searches.sort(key=lambda pair: (-min(pair[0].hits, 2), -pair[0].waited, pair[0].searched_ns))
-        checks = [t for t, _ in looks if self._is_doubtful(t) and self._search_is_due(t, frame.stamp_ns)]
+        checks = [
+            t
+            for t, _ in looks
+            if (self._is_doubtful(t) or seen_anew(t, T_ref_cam)) and self._search_is_due(t, frame.stamp_ns)
+        ]
         done: set[int] = set()
         while looks or searches:
             urgent = bool(searches) and searches[0][0].hits > 1 and self._budget.affords_search(bool(looks))
@@ -219,10 +224,12 @@ class Tracker:
     def _glance_is_enough(self, track: Track, stamp_ns: int) -> bool:
         """Whether an object at rest is so clearly where it is expected that it is not looked at; then it counts as measured."""
         assert track.motion is not None
-        known = track.state in (TrackState.TRACKED, TrackState.COASTING) and not track.motion.moving
-        patience = self.config.look_again_s * min(1 + CALMING * track.calm, LONGEST)
+        settled = track.state in (TrackState.TRACKED, TrackState.COASTING)
+        waiting = track.state is TrackState.TENTATIVE  # looks from one side do not settle it either
+        calm = CALMING * track.calm if settled else 0.0
+        patience = self.config.look_again_s * min(1 + calm, LONGEST)
         fresh = track.looked_ns >= 0 and (stamp_ns - track.looked_ns) * 1e-9 < patience
-        track.measured = known and fresh and track.agrees
+        track.measured = (settled or waiting) and not track.motion.moving and fresh and track.agrees
         self._glances += track.measured
         return track.measured
 
@@ -259,6 +266,12 @@ class Tracker:
                 ended.append((track.track_id, reason))
                 self._tracks.remove(track)
         return ended
+
+
+def seen_anew(track: Track, T_ref_cam: np.ndarray) -> bool:
+    """Whether a track is seen from another side than when all meshes were last compared: look-alikes may differ there."""
+    view = view_of(track, T_ref_cam)
+    return view is not None and track.searched_view is not None and angle_between(view, track.searched_view) > NEW_VIEW
 
 
 def _checked(T_fixed_cam: np.ndarray | None) -> np.ndarray:

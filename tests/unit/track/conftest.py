@@ -66,6 +66,7 @@ class World:
     searched: list[str] = field(default_factory=list)
     looked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     uncroppable: bool = False
+    alike: float = 0.0  # of all renderings to the first one's
     checks: int = 0  # how often the library's files were looked at
 
     def __post_init__(self) -> None:
@@ -102,6 +103,9 @@ class World:
             return FrameResult((), StageTimings(), ((detection, "no pose explains its box"),))
         found = tuple(Hypothesis(m, "thing", 0.5, 0.8, thing.pose(m), margin) for m, margin in thing.margins.items())
         return FrameResult((ObjectEstimate(detection, found),), StageTimings())
+
+    def likeness(self, hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
+        return {h.mesh_id: 1.0 if i == 0 else self.alike for i, h in enumerate(hypotheses)}
 
     def warm(self, frame: Frame, detection: Detection, predicted: Mapping[str, np.ndarray]) -> list[Look]:
         """Stands for `WarmStart.__call__`."""

@@ -48,7 +48,7 @@ def test_a_thing_that_moves_across_the_view_is_noticed(pan: float) -> None:
 
 def test_one_box_of_something_else_decides_nothing() -> None:
     sightings = seen(np.zeros(3))
-    other = Sighting(sightings[4].stamp_ns, sightings[4].origin, np.array([1.0, 0, 0]), sightings[4].spread)
+    other = Sighting(sightings[4].stamp_ns, sightings[4].origin, np.array([1.0, 0, 0]), 0.01, np.ones(2))
     assert not moves([*sightings[:4], other, *sightings[5:]], START)
 
 
@@ -59,7 +59,7 @@ def test_a_few_sightings_say_nothing() -> None:
 def test_old_sightings_are_let_go() -> None:
     kept = latest(seen(np.zeros(3), frames=60))
     assert len(kept) == MOST
-    old = [Sighting(i * 10**9, np.zeros(3), np.array([0, 0, 1.0]), 0.1) for i in range(10)]
+    old = [Sighting(i * 10**9, np.zeros(3), np.array([0, 0, 1.0]), 0.1, np.ones(2)) for i in range(10)]
     assert [s.stamp_ns for s in latest(old)] == [(9 - WINDOW_S + i) * 1e9 for i in range(int(WINDOW_S) + 1)]
 
 

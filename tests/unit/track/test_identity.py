@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pasr_perception.config import ConfidenceConfig, TrackConfig
-from pasr_perception.track.identity import Identity, is_ambiguous, looked, searched, spoken_against, view_weight
+from pasr_perception.track.identity import (
+    Identity,
+    is_ambiguous,
+    looked,
+    searched,
+    seen_from,
+    spoken_against,
+    told_apart,
+)
 
 CONFIDENCE, CONFIG = ConfidenceConfig(slope=1.0, intercept=-3.0), TrackConfig()
 
@@ -72,13 +81,47 @@ def test_a_mesh_that_is_listed_late_starts_behind():
     assert after({"can": 4.0}).evidence["can"] > identity.evidence["can"]
 
 
-def test_looks_from_one_side_count_little():
-    def gained(weight: float) -> float:
-        first = searched(Identity(), {"mug": 3.0}, CONFIDENCE, CONFIG)
-        return searched(first, {"mug": 4.0}, CONFIDENCE, CONFIG, weight).evidence["mug"] - first.evidence["mug"]
+def side(degrees: float) -> np.ndarray:
+    return np.array([np.cos(np.radians(degrees)), 0.0, np.sin(np.radians(degrees))])
 
-    assert gained(view_weight(0.0)) == pytest.approx(0.3 * gained(view_weight(3.0)))
-    assert view_weight(0.1) > view_weight(0.0)
+
+def test_the_nth_look_from_one_side_counts_an_nth_and_the_first_from_another_counts_fully():
+    views, weights = (), []
+    for degrees in (0, 5, -5, 90, 3, 88):
+        views, weight = seen_from(views, side(degrees))
+        weights.append(weight)
+    assert weights == [1, 1 / 2, 1 / 3, 1, 1 / 4, 1 / 2]
+    assert [v.looks for v in views] == [4, 2]
+
+
+def test_three_sides_overturn_what_one_side_said_many_times():
+    """Two cabinets that differ in their fronts: the wrong one fits a little better from behind, the right one from elsewhere."""
+    identity, views = Identity(), ()
+    for degrees, margins in (
+        *[(0, {"wrong": 14.0, "right": 12.0})] * 30,
+        *[(a, {"right": 14.0, "wrong": 11.0}) for a in range(60, 300, 40)],
+    ):
+        views, weight = seen_from(views, side(degrees))
+        identity = searched(identity, margins, CONFIDENCE, CONFIG, weight)
+        if degrees == 0:
+            assert identity.best == "wrong"
+    assert identity.best == "right"
+
+
+def test_meshes_that_look_the_same_from_here_are_hardly_told_apart():
+    margins = {"left": 9.0, "right": 7.0, "other": 7.0}
+    gain = told_apart(margins, {"left": 1.0, "right": 0.8})
+    assert gain["left"] == 9.0
+    assert gain["other"] == 7.0
+    assert gain["right"] == pytest.approx(9.0 - 2.0 * (0.2 / 0.65) ** 2)
+    assert told_apart(margins, {"left": 1.0, "right": 0.3}) == margins  # chairs are that alike
+
+
+def test_likeness_is_that_of_the_pair_whichever_of_it_fits_better():
+    assert told_apart({"left": 7.0, "right": 9.0}, {"left": 1.0, "right": 0.8})["left"] == pytest.approx(
+        told_apart({"left": 9.0, "right": 7.0}, {"left": 1.0, "right": 0.8})["right"]
+    )
+    assert told_apart({}, {}) == {}
 
 
 def test_other_evidence_speaks_against_one_mesh_only():

@@ -45,8 +45,8 @@ def test_a_search_that_finds_the_other_pose_leaves_rivals_where_they_were_found(
 
 
 def test_rivals_are_looked_at_now_and_then_and_may_overtake(film):
-    it = film(rival_every=3)
-    thing = it.world.put("a", "mug", can=6.5)
+    it = film(rival_every=3, confirm=0.7)
+    thing = it.world.put("a", "mug", can=6.0)
     it.settle("a", frames=25)
     it.world.looked.clear()
     it.settle("a", frames=9)
@@ -56,6 +56,16 @@ def test_rivals_are_looked_at_now_and_then_and_may_overtake(film):
     assert told.track_id == 1
     assert told.hypotheses[0].mesh_id == "can"
     np.testing.assert_allclose(told.hypotheses[0].T_cam_obj, thing.T_cam_obj, atol=1e-6)
+
+
+@pytest.mark.parametrize(("alike", "state"), [(0.85, TrackState.TENTATIVE), (0.2, TrackState.TRACKED)])
+def test_what_looks_like_another_mesh_from_here_stays_tentative(film, alike, state):
+    it = film()
+    it.world.put("a", "mug", margin=9.0, can=7.0)
+    it.world.alike = alike
+    told = it.settle("a", frames=40).objects[0]
+    assert told.state is state
+    assert told.ambiguous is (state is TrackState.TENTATIVE)
 
 
 def test_look_alikes_are_told_as_ambiguous(film):
