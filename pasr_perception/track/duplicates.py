@@ -16,6 +16,7 @@ import numpy as np
 from pasr_perception.config import ConfidenceConfig
 from pasr_perception.library.format import MeshEntry
 from pasr_perception.track.state import Track
+from pasr_perception.types import TrackState
 
 REACH = 0.5  # of half a mesh's angular size: directions nearer than this are one
 
@@ -30,9 +31,11 @@ def merge_duplicates(
         if {id(older), id(younger)} & gone or not _same(older, younger, entries, T_ref_cam, confidence):
             continue
         if older.detection is None and younger.detection is not None:
-            older.motion, older.others, older.identity = younger.motion, younger.others, younger.identity
             older.detection, older.box, older.seen_ns = younger.detection, younger.box, younger.seen_ns
-            older.measured, older.strikes, older.looked_ns = younger.measured, younger.strikes, younger.looked_ns
+            # a pose that is settled is not given up for one that is not: the next look says whether it still fits
+            if older.state is TrackState.TENTATIVE or younger.state is not TrackState.TENTATIVE:
+                older.motion, older.others, older.identity = younger.motion, younger.others, younger.identity
+                older.measured, older.strikes, older.looked_ns = younger.measured, younger.strikes, younger.looked_ns
         ended.append((younger, f"the same thing as track {older.track_id}"))
     return ended
 

@@ -22,6 +22,7 @@ EVEN = 2.0  # margin at which a mesh that was named before is as likely a strang
 UNSEEN = 1.0  # margin below that of the weakest mesh that a search listed, for those that it did not
 UNLIKE = 0.35  # likeness of renderings up to which two meshes are compared at full weight; chairs reach it with chairs
 NEW_VIEW = 0.35  # rad: a view turned by this much is as good as an independent one
+AGAINST = 0.3  # what a look counts at least that speaks against the mesh: the box may have become another object's
 UNKNOWN: Mapping[str, float] = {}
 
 
@@ -107,7 +108,8 @@ def looked(
     gain = told_apart({mesh: weight * _ratio(margin, confidence) for mesh, margin in margins.items()}, likeness)
     supported = max(gain.values(), default=0.0) > 0
     if len(gain) == 1:
-        gain = {mesh: min(value, 0.0) for mesh, value in gain.items()}
+        against = max(weight, AGAINST) / weight
+        gain = {mesh: min(against * value, 0.0) for mesh, value in gain.items()}
     return replace(identity, evidence=_added(identity.evidence, gain, config), looks=identity.looks + supported)
 
 

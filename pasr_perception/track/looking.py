@@ -118,6 +118,8 @@ class Looker:
         self._against_jumps(track, poses, T_ref_cam)
         similarity = {h.mesh_id: h.similarity for h in estimate.hypotheses}
         best = track.identity.best
+        if track.state is not TrackState.TENTATIVE:
+            self._follow_best(track)
         if best in poses:
             if track.mesh_id != best or track.motion is None:
                 track.mesh_id, track.motion = best, None

@@ -56,3 +56,11 @@ def test_different_things_stay_apart(other):
 
 def test_three_of_one_thing_become_one():
     assert [number for number, _ in merged(track(1, 0.0), track(2, 0.01), track(3, 0.02))] == [2, 3]
+
+
+def test_a_settled_pose_is_not_given_up_for_one_that_is_not():
+    older, younger = track(1, 0.0, seen=False), track(2, 0.03)
+    younger.state, kept = TrackState.TENTATIVE, older.motion
+    assert merged(older, younger) == [(2, "the same thing as track 1")]
+    assert older.motion is kept
+    assert older.detection is younger.detection
