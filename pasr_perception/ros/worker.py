@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
+HAND_OVER_S = 0.005  # what `submit` lets an idle worker have to take a job, which takes it microseconds
+
 Job = TypeVar("Job")
 logger = logging.getLogger(__name__)
 
@@ -16,7 +18,8 @@ class LatestWorker(Generic[Job]):
     """Runs `work(job)` for the newest job in its own thread.
 
     An exception of `work` goes to `on_error(exception, job)`, called in this thread too, and the next job is taken.
-    The thread lives within the context `around()`. `patience(job)` says for how many seconds a job waits for a newer one
+    The thread lives within the context `around()`. An idle worker goes first: the submitting thread would otherwise keep
+    Python to itself for whatever it does next. `patience(job)` says for how many seconds a job waits for a newer one
     before it is begun; it waits once.
     """
 
@@ -32,19 +35,23 @@ class LatestWorker(Generic[Job]):
         self._on_error = on_error
         self._around = around
         self._patience = patience
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed, self._taken = threading.Condition(lock), threading.Condition(lock)
         self._mailbox: Job | None = None
+        self._idle = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> bool:
-        """Leave a job without waiting; return True if it pushed out one that had not been started."""
+        """Leave a job without waiting for it; return True if it pushed out one that had not been started."""
         with self._changed:
             replaced = self._mailbox is not None
             if not self._stopping:
                 self._mailbox = job
                 self._changed.notify()
+                if self._idle:
+                    self._taken.wait(HAND_OVER_S)
             return replaced
 
     def clear(self) -> None:
@@ -69,7 +76,10 @@ class LatestWorker(Generic[Job]):
     def _serve(self) -> None:
         while True:
             with self._changed:
+                self._idle = True
                 self._changed.wait_for(lambda: self._stopping or self._mailbox is not None)
+                self._idle = False
+                self._taken.notify_all()
                 self._await_newer()
                 if self._stopping:
                     return

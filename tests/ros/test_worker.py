@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from pasr_perception.ros import worker as worker_module
 from pasr_perception.ros.worker import LatestWorker
 
 pytestmark = pytest.mark.ros
@@ -48,6 +49,24 @@ def test_the_newest_job_wins_while_one_is_under_way() -> None:
     recorder.go.set()
     recorder.wait(2)
     assert recorder.done == [1, 4]
+    assert worker.stop(WAIT_S)
+
+
+def test_an_idle_worker_has_a_job_before_submit_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "HAND_OVER_S", WAIT_S)
+    recorder = Recorder()
+    recorder.go.set()
+    worker = LatestWorker(recorder.work, recorder.on_error)
+    for job in range(50):
+        assert worker.submit(job) is False
+        recorder.wait(1)
+    recorder.go.clear()
+    worker.submit(50)
+    assert [worker.submit(job) for job in (51, 52)] == [
+        False,
+        True,
+    ]  # the first was begun, and the busy worker waited for by none
+    recorder.go.set()
     assert worker.stop(WAIT_S)
 
 
