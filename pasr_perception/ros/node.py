@@ -22,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.logging import get_logger
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
@@ -39,6 +40,7 @@ from pasr_perception.ros.params import NodeConfig
 from pasr_perception.ros.processing import FrameProcessor, MakeTracker, PosePipeline
 from pasr_perception.ros.publish import ResultPublisher
 from pasr_perception.ros.services import Services, Work
+from pasr_perception.ros.taking import waiting_messages
 from pasr_perception.ros.worker import LatestWorker
 from pasr_perception.track import Tracker
 
@@ -70,6 +72,7 @@ class PasrNode(LifecycleNode):
         self._while_configured, self._while_active = ExitStack(), ExitStack()
         self._processor: FrameProcessor | None = None
         self._inputs: SynchronisedInputs | None = None
+        self._listening: list[Subscription] = []  # in the order of `SynchronisedInputs.add`
         self._freshness = Freshness(lambda: self.get_clock().now().nanoseconds)
         self._enabled = True
         self._failure: Exception | None = None
@@ -157,13 +160,13 @@ class PasrNode(LifecycleNode):
         undo.callback(setattr, self, "_inputs", None)
         self.diagnostics.monitor = monitor
         undo.callback(setattr, self.diagnostics, "monitor", None)
+        undo.callback(self._listening.clear)
         for index, (kind, name, qos) in enumerate(topics):
             overrides = QoSOverridingOptions.with_default_policies()
-            callback = partial(self._inputs.add, index)
-            undo.callback(
-                self.destroy_subscription,
-                self.create_subscription(kind, name, callback, qos, qos_overriding_options=overrides),
-            )
+            callback = partial(self._came, self._inputs, index)
+            subscription = self.create_subscription(kind, name, callback, qos, qos_overriding_options=overrides)
+            self._listening.append(subscription)
+            undo.callback(self.destroy_subscription, subscription)
 
     def _build(self, name: str, stack: ExitStack, steps: Callable[[ExitStack], None]) -> TransitionCallbackReturn:
         """Do `steps`; if one of them fails undo those before, so that the state is what it was."""
@@ -193,6 +196,14 @@ class PasrNode(LifecycleNode):
         return speaking_for(self.get_logger())
 
     # --- what the inputs bring ---
+
+    def _came(self, inputs: SynchronisedInputs, index: int, message: Any) -> None:
+        """A message came: it is taken with what came on the other inputs meanwhile, depth first, which no set waits for."""
+        inputs.add(index, message)
+        for other, subscription in reversed(list(enumerate(self._listening))):
+            if other != index:
+                for partner in waiting_messages(subscription):
+                    inputs.add(other, partner)
 
     def _submit(self, worker: LatestWorker, inputs: InputSet) -> None:
         if not self._enabled:
