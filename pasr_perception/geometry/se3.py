@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from transforms3d.quaternions import mat2quat, quat2mat
 
 ROTATION_TOLERANCE = 1e-6
@@ -64,9 +63,21 @@ def quaternion_xyzw(R: np.ndarray) -> np.ndarray:
 def quaternions_xyzw(R: np.ndarray) -> np.ndarray:
     """Unit quaternions [N, 4], as `quaternion_xyzw` gives them, of rotations [N, 3, 3] that were checked already.
 
-    All at once: one by one they would be most of what publishing a result costs.
+    All at once, and without the checks and the projection that make scipy ten times slower: one by one they would be most of
+    what publishing a result costs. 4 q qᵀ is linear in R; its row of the largest diagonal element is the most exact.
     """
-    return Rotation.from_matrix(R).as_quat(canonical=True)
+    (a, b, c), (d, e, f), (g, h, i) = np.moveaxis(np.asarray(R, dtype=np.float64), 0, -1)
+    rows = np.array(
+        [
+            [1 + a - e - i, b + d, c + g, h - f],
+            [b + d, 1 - a + e - i, f + h, c - g],
+            [c + g, f + h, 1 - a - e + i, d - b],
+            [h - f, c - g, d - b, 1 + a + e + i],
+        ]
+    )  # [4, 4, N]
+    q = rows[np.argmax(rows[range(4), range(4)], axis=0), :, range(len(R))]  # [N, 4]
+    length = np.copysign(np.linalg.norm(q, axis=1), q[:, 3])
+    return q / length[:, None]
 
 
 def rotation_from_quaternion_xyzw(q: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Messages that are made once and filled again for every frame: objects and markers.
+"""Messages that are made once and filled again for every frame: objects, transforms and markers.
 
 Making a message in Python takes far longer than filling one, since each part is made with all of its parts. What a book
 returns is good until it is asked again, which suits a publisher: it serialises before it returns.
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Quaternion, Vector3
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pasr_perception.ros.messages import NamedHypotheses, Shape, set_numbers
+from pasr_perception.ros.messages import NamedHypotheses, Shape, child_frames, set_numbers
 from pasr_perception.types import Hypothesis
 
 MESHES, LABELS = "meshes", "labels"  # marker namespaces
@@ -60,6 +60,23 @@ class ObjectBook:
         self._message.header = header
         self._message.detections = [slot.fill(header, item, shapes[item.best.mesh_id]) for slot, item in slots]
         return self._message
+
+
+class TransformBook:
+    """The best pose of each object as a transform from the camera; child frames are unique in the list."""
+
+    def __init__(self) -> None:
+        self._slots: list[TransformStamped] = []
+
+    def fill(self, header: Header, objects: Sequence[NamedHypotheses], prefix: str) -> list[TransformStamped]:
+        """The transforms of a frame whose image had this `header`."""
+        while len(self._slots) < len(objects):
+            self._slots.append(TransformStamped())
+        filled = self._slots[: len(objects)]
+        for message, item, child in zip(filled, objects, child_frames(objects, prefix), strict=True):
+            message.header, message.child_frame_id = header, child
+            set_numbers(message.transform.translation, message.transform.rotation, item.poses[0])
+        return filled
 
 
 def _covariance(hypothesis: Hypothesis) -> np.ndarray:

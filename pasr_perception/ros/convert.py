@@ -6,6 +6,7 @@ Messages are checked here, in `images` and in `checks`, nowhere else; what canno
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -67,11 +68,32 @@ def _as_published(info: CameraInfo, K: np.ndarray) -> tuple[np.ndarray, int, int
     return shrink @ move @ K, width // bin_x, height // bin_y
 
 
-def frame_from_msgs(image: Image | CompressedImage, info: CameraInfo, rectified: bool = False) -> Frame:
+class RememberedCamera:
+    """`camera_from_msg` that reads a camera_info only if it differs from the last one: drivers repeat it with every image."""
+
+    def __init__(self) -> None:
+        self._known: tuple[tuple[object, ...], Camera] | None = None
+
+    def __call__(self, info: CameraInfo, rectified: bool = False) -> Camera:
+        numbers = (info.k.tobytes(), info.p.tobytes(), info.d.tobytes(), info.distortion_model)
+        roi, binning = info.roi, (info.binning_x, info.binning_y)
+        window = (roi.x_offset, roi.y_offset, roi.width, roi.height)
+        said = (rectified, info.width, info.height, *numbers, *binning, *window)
+        if self._known is None or self._known[0] != said:
+            self._known = (said, camera_from_msg(info, rectified))
+        return self._known[1]
+
+
+def frame_from_msgs(
+    image: Image | CompressedImage,
+    info: CameraInfo,
+    rectified: bool = False,
+    read_camera: Callable[[CameraInfo, bool], Camera] = camera_from_msg,
+) -> Frame:
     """One frame from an image and its camera_info."""
     check_header(image.header, "image")
     pixels = image_from_msg(image) if isinstance(image, Image) else image_from_compressed(image)
-    camera = camera_from_msg(info, rectified)
+    camera = read_camera(info, rectified)
     height, width = pixels.shape[:2]
     same = (width, height) == (camera.width, camera.height)
     require(same, "image size", f"camera_info's {camera.width}x{camera.height}", f"{width}x{height}")
@@ -130,14 +152,11 @@ def detection_from_msg(message: Detection2D, name: str) -> Detection:
     within = max(map(abs, (x, y, width, height))) <= MAX_COORDINATE
     require(within, "detection.bbox", f"numbers within ±{MAX_COORDINATE:g} pixels", got)
     c, s = abs(math.cos(theta)), abs(math.sin(theta))
-    half = 0.5 * np.array([width * c + height * s, width * s + height * c])
-    center = np.array([x, y])
-    corners = np.concatenate([center - half, center + half])
-    require(
-        bool((corners[2:] > corners[:2]).all()), "detection.bbox", "a size that floating point can tell from 0", got
-    )
+    half_x, half_y = 0.5 * (width * c + height * s), 0.5 * (width * s + height * c)
+    left, top, right, bottom = x - half_x, y - half_y, x + half_x, y + half_y
+    require(right > left and bottom > top, "detection.bbox", "a size that floating point can tell from 0", got)
     best = max((r.hypothesis for r in message.results), key=lambda h: h.score, default=None)
     score = 1.0 if best is None else float(best.score)
     require(math.isfinite(score), "detection.score", "a finite number", f"{score} (detection {name!r})")
     class_id = "" if best is None else best.class_id
-    return Detection(box=corners, score=score, class_id=class_id, id=name)
+    return Detection(box=np.array([left, top, right, bottom], np.float64), score=score, class_id=class_id, id=name)

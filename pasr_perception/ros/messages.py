@@ -1,6 +1,6 @@
-"""ROS messages out: which hypotheses may leave, under which names, and their transforms. Pure functions.
+"""ROS messages out: which hypotheses may leave, under which names, in numbers. Pure functions.
 
-books.py makes objects and markers of them, publish.py sends all.
+books.py makes objects, transforms and markers of them, publish.py sends all.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from itertools import islice
 from typing import Protocol
 
 import numpy as np
-from geometry_msgs.msg import Point, Quaternion, TransformStamped, Vector3
-from std_msgs.msg import Header
+from geometry_msgs.msg import Point, Quaternion, Vector3
 
 from pasr_perception.geometry.se3 import are_rotations, quaternions_xyzw
 from pasr_perception.types import FrameResult, Hypothesis
 
 ROTATION_TOLERANCE = 1e-4  # what float32 leaves of a rotation, with room
 MAX_DISTANCE = 1e6  # metres
+NO_POSE = np.full((4, 4), np.nan)
 NOT_IN_FRAME_NAMES = re.compile(r"[^A-Za-z0-9._/-]")
 
 
@@ -70,9 +70,9 @@ class NamedHypotheses:
 
 def pose_numbers(T: Sequence[np.ndarray]) -> list[PoseNumbers]:
     """Positions and quaternions of rigid T [4, 4], all at once: one by one they cost as much as all the messages."""
-    if not T:
+    if not len(T):
         return []
-    stacked = np.stack(T).astype(np.float64)  # [N, 4, 4]
+    stacked = np.array(T, np.float64)  # [N, 4, 4]
     rows = np.concatenate([stacked[:, :3, 3], quaternions_xyzw(stacked[:, :3, :3])], axis=1)
     return [tuple(row) for row in rows.tolist()]
 
@@ -83,28 +83,29 @@ def named_hypotheses(result: FrameResult, coarse: bool = False) -> tuple[list[Na
     Only rigid, finite poses pass: nothing else may ever reach TF.
     """
     offered = [estimate.coarse if coarse else estimate.hypotheses for estimate in result.objects]
-    fit = iter(are_poses([h.T_cam_obj for hypotheses in offered for h in hypotheses]))
-    usable = [tuple(h for h in hypotheses if next(fit)) for hypotheses in offered]
-    poses = iter(pose_numbers([h.T_cam_obj for hypotheses in usable for h in hypotheses]))
+    numbers = iter(sound_poses([h.T_cam_obj for hypotheses in offered for h in hypotheses]))
     named: list[NamedHypotheses] = []
     problems: list[str] = []
-    for estimate, before, after in zip(result.objects, offered, usable, strict=True):
+    for estimate, before in zip(result.objects, offered, strict=True):
+        after = [(h, pose) for h, pose in zip(before, islice(numbers, len(before)), strict=True) if pose is not None]
         if after:
-            named.append(NamedHypotheses(estimate.detection.id, after, tuple(islice(poses, len(after)))))
+            hypotheses, poses = zip(*after, strict=True)
+            named.append(NamedHypotheses(estimate.detection.id, hypotheses, poses))
         else:
             why = f"{len(before)} poses, none of them finite and rigid" if before else "no hypotheses"
             problems.append(f"detection {estimate.detection.id!r}: {why}")
     return named, problems
 
 
-def are_poses(T: Sequence[np.ndarray]) -> list[bool]:
-    """Whether each T is [4, 4], finite, rigid and of this world; all at once, since there are many in a frame."""
-    fit = np.array([t.shape == (4, 4) for t in T], bool)
-    if fit.any():
-        stacked = np.stack([t for t, shaped in zip(T, fit, strict=True) if shaped]).astype(np.float64)
-        of_this_world = (np.abs(stacked) < MAX_DISTANCE).all(axis=(1, 2))  # false for NaN as well
-        fit[fit] = of_this_world & are_rotations(stacked[:, :3, :3], ROTATION_TOLERANCE)
-    return fit.tolist()  # type: ignore[no-any-return]
+def sound_poses(T: Sequence[np.ndarray]) -> list[PoseNumbers | None]:
+    """The numbers of each T that is [4, 4], finite, rigid and of this world, None for the others; all at once."""
+    if not T:
+        return []
+    stacked = np.array([t if t.shape == (4, 4) else NO_POSE for t in T], np.float64)  # [N, 4, 4]
+    of_this_world = (np.abs(stacked) < MAX_DISTANCE).all(axis=(1, 2))  # false for NaN as well
+    fit = of_this_world & are_rotations(stacked[:, :3, :3], ROTATION_TOLERANCE)
+    stacked[~fit] = np.eye(4)
+    return [pose if sound else None for pose, sound in zip(pose_numbers(stacked), fit.tolist(), strict=True)]
 
 
 def set_numbers(position: Point | Vector3, orientation: Quaternion, pose: PoseNumbers) -> None:
@@ -112,16 +113,14 @@ def set_numbers(position: Point | Vector3, orientation: Quaternion, pose: PoseNu
     position.x, position.y, position.z, orientation.x, orientation.y, orientation.z, orientation.w = pose
 
 
-def transforms_to_msgs(header: Header, objects: Sequence[NamedHypotheses], prefix: str) -> list[TransformStamped]:
-    """The best pose of each object as a transform from the camera; child frames are unique in the list."""
-    transforms: list[TransformStamped] = []
+def child_frames(objects: Sequence[NamedHypotheses], prefix: str) -> list[str]:
+    """What the best mesh of each object is called in TF, each differently."""
     taken: set[str] = set()
+    children = []
     for item in objects:
         child = NOT_IN_FRAME_NAMES.sub("_", f"{prefix}{item.best.mesh_id}_{item.name}").lstrip("/")
         while child in taken:
             child += "_"
         taken.add(child)
-        transform = TransformStamped(header=header, child_frame_id=child)
-        set_numbers(transform.transform.translation, transform.transform.rotation, item.poses[0])
-        transforms.append(transform)
-    return transforms
+        children.append(child)
+    return children

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from pasr_perception.config import PasrConfig
 from pasr_perception.ros.answers import Detecting, Following, Single, Tracking
 from pasr_perception.ros.checks import BadMessage, stamp_to_ns
-from pasr_perception.ros.convert import depth_for, detections_from_msg, frame_from_msgs
+from pasr_perception.ros.convert import RememberedCamera, depth_for, detections_from_msg, frame_from_msgs
 from pasr_perception.ros.diagnostics import Diagnostics, FrameReport
 from pasr_perception.ros.frames import CameraPlace
 from pasr_perception.ros.inputs import InputSet
@@ -56,7 +56,7 @@ class FrameProcessor:
     ) -> None:
         self._node, self._pipeline, self._publisher = node, pipeline, publisher
         self._diagnostics, self._complaints = diagnostics, speech
-        self._make_tracker = make_tracker
+        self._make_tracker, self._read_camera = make_tracker, RememberedCamera()
         self._between_frames = threading.Lock()
         self._forget_asked = self._retune_asked = False
         self._config = publisher.config
@@ -160,7 +160,7 @@ class FrameProcessor:
 
     def _frame(self, inputs: InputSet) -> tuple[Frame, tuple[str, ...]]:
         """The frame, with depth where that is wanted and usable, and why it is not."""
-        frame = frame_from_msgs(inputs.image, inputs.camera_info, self._config.rectified)
+        frame = frame_from_msgs(inputs.image, inputs.camera_info, self._config.rectified, self._read_camera)
         if not self._config.use_depth:
             return frame, ()
         try:

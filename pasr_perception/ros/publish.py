@@ -19,7 +19,7 @@ from visualization_msgs.msg import MarkerArray
 
 import pasr_perception
 from pasr_perception.evaluation.overlay import draw_overlay
-from pasr_perception.ros.books import MarkerBook, ObjectBook
+from pasr_perception.ros.books import MarkerBook, ObjectBook, TransformBook
 from pasr_perception.ros.checks import stamp_to_ns
 from pasr_perception.ros.compat import TransformBroadcaster
 from pasr_perception.ros.images import BRIDGE
@@ -27,9 +27,8 @@ from pasr_perception.ros.messages import (
     LibraryEntry,
     NamedHypotheses,
     Shape,
-    are_poses,
     named_hypotheses,
-    transforms_to_msgs,
+    sound_poses,
 )
 from pasr_perception.ros.params import NodeConfig
 from pasr_perception.types import Frame, FrameResult
@@ -61,8 +60,8 @@ class ResultPublisher:
         self._info = self._publisher(VisionInfo, "~/vision_info", LATCHED)
         self._debug = self._publisher(Image, "~/debug_image", QoSProfile(depth=1)) if config.debug_image else None
         self._tf = TransformBroadcaster(node) if config.publish_tf else None
-        self._markers, self._book, self._coarse_book = MarkerBook(), ObjectBook(), ObjectBook()
-        self._tentative_book = ObjectBook()
+        self._markers, self._transforms = MarkerBook(), TransformBook()
+        self._book, self._coarse_book, self._tentative_book = ObjectBook(), ObjectBook(), ObjectBook()
         self._last_tf_ns = -1
         self._last_header: Header | None = None
         self.use_library(library)
@@ -122,8 +121,8 @@ class ResultPublisher:
         if self._debug is None or not self._debug.get_subscription_count():
             return
         answered = [e for e in result.objects if e.hypotheses]
-        fit = are_poses([e.best.T_cam_obj for e in answered])
-        estimates = [e for e, usable in zip(answered, fit, strict=True) if usable]
+        poses = sound_poses([e.best.T_cam_obj for e in answered])
+        estimates = [e for e, pose in zip(answered, poses, strict=True) if pose is not None]
         for mesh_id in {e.best.mesh_id for e in estimates} - set(self._meshes):
             self._meshes[mesh_id] = self._library.load_mesh(mesh_id)
         drawing = draw_overlay(frame.image, frame.camera, estimates, self._meshes)
@@ -135,7 +134,7 @@ class ResultPublisher:
         if self._tf is None or not objects or stamp_ns <= self._last_tf_ns:
             return
         self._last_tf_ns = stamp_ns
-        self._tf.sendTransform(transforms_to_msgs(header, objects, self.config.tf_prefix))
+        self._tf.sendTransform(self._transforms.fill(header, objects, self.config.tf_prefix))
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile | int) -> Publisher:
         overrides = QoSOverridingOptions.with_default_policies()

@@ -11,8 +11,8 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from pasr_perception.ros.books import MarkerBook, ObjectBook
-from pasr_perception.ros.messages import LibraryEntry, Shape, named_hypotheses, transforms_to_msgs
+from pasr_perception.ros.books import MarkerBook, ObjectBook, TransformBook
+from pasr_perception.ros.messages import LibraryEntry, Shape, named_hypotheses
 from pasr_perception.types import FrameResult
 
 
@@ -34,7 +34,7 @@ def serialise_result(result: FrameResult, library: Library) -> int:
     shapes = {item.best.mesh_id: _shape(library, item.best.mesh_id) for item in objects}
     messages = (
         ObjectBook().fill(header, objects, shapes),
-        TFMessage(transforms=transforms_to_msgs(header, objects, "")),
+        TFMessage(transforms=TransformBook().fill(header, objects, "")),
         MarkerBook().update(header, objects, shapes),
     )
     return sum(len(serialize_message(message)) for message in messages)

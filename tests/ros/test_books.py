@@ -1,4 +1,4 @@
-"""Objects and markers: filled anew for every frame, with nothing left of the one before."""
+"""Objects, transforms and markers: filled anew for every frame, with nothing left of the one before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypotheses import header, hypothesis, named, pose
 from scipy.spatial.transform import Rotation
 from visualization_msgs.msg import Marker
 
-from pasr_perception.ros.books import LABELS, MESHES, MarkerBook, ObjectBook
+from pasr_perception.ros.books import LABELS, MESHES, MarkerBook, ObjectBook, TransformBook
 from pasr_perception.ros.messages import NamedHypotheses, Shape
 from pasr_perception.types import Hypothesis
 
@@ -47,6 +47,21 @@ def test_a_frame_of_fewer_objects_and_hypotheses_shows_nothing_of_the_one_before
     np.testing.assert_array_equal(covariance, np.diag(np.arange(1.0, 7.0)))
     later = [NamedHypotheses("c", (hypothesis("box", 0.5),))]
     assert book.fill(header(4), later, SHAPES) == ObjectBook().fill(header(4), later, SHAPES)
+
+
+def test_transforms_are_the_best_poses_and_nothing_of_a_fuller_frame_is_left() -> None:
+    book = TransformBook()
+    turned = pose(Rotation.from_euler("z", 90, degrees=True))
+    assert len(book.fill(header(), named(("a", "mug"), ("b", "mug")), "left/")) == 2
+    (transform,) = book.fill(header(4), [NamedHypotheses("c", (hypothesis(T=turned), hypothesis("box")))], "left/")
+    assert (transform.header.frame_id, transform.header.stamp.sec, transform.child_frame_id) == (
+        "camera",
+        4,
+        "left/mug_c",
+    )
+    t, q = transform.transform.translation, transform.transform.rotation
+    np.testing.assert_allclose((t.x, t.y, t.z), (0.1, 0.2, 1.5))
+    np.testing.assert_allclose((q.x, q.y, q.z, q.w), (0, 0, 0.5**0.5, 0.5**0.5), atol=1e-12)
 
 
 def test_mesh_markers_show_the_library_file_at_the_pose() -> None:

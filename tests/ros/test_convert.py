@@ -16,7 +16,8 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from pasr_perception.ros.checks import BadMessage
-from pasr_perception.ros.convert import camera_from_msg, detections_from_msg, frame_from_msgs
+from pasr_perception.ros.convert import RememberedCamera, camera_from_msg, detections_from_msg, frame_from_msgs
+from pasr_perception.types import Camera
 
 pytestmark = pytest.mark.ros
 K = [500.0, 0.0, 319.5, 0.0, 510.0, 239.5, 0.0, 0.0, 1.0]
@@ -92,6 +93,43 @@ def test_a_useless_camera_info_is_refused_by_field(changes: dict, what: str, mes
     with pytest.raises(BadMessage, match=message) as caught:
         camera_from_msg(camera_info(**changes))
     assert caught.value.what == what
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"k": [500.0, 0, 300, 0, 500, 200, 0, 0, 1]},
+    {"d": [0.1, 0, 0, 0, 0]},
+    {"d": [0.1, 0, 0, 0, 0], "distortion_model": "rational_polynomial"},
+    {"width": 800},
+    {"height": 600},
+    {"binning_x": 2},
+    {"binning_y": 2},
+    {"roi": RegionOfInterest(x_offset=8)},
+    {"roi": RegionOfInterest(y_offset=8)},
+    {"roi": RegionOfInterest(width=320)},
+    {"roi": RegionOfInterest(height=240)},
+]
+
+
+def test_a_remembered_camera_is_read_again_when_anything_changes() -> None:
+    read = RememberedCamera()
+    plain = camera_info()
+    assert read(plain) is read(camera_info())
+    for changes in CHANGES:
+        changed = camera_info(**changes)
+        if changed.distortion_model == "rational_polynomial":
+            with pytest.raises(BadMessage):
+                read(changed)
+        else:
+            assert same_camera(read(changed), camera_from_msg(changed))
+        assert same_camera(read(plain), camera_from_msg(plain))
+    other_p = camera_info(p=[700.0, 0, 320, 0, 0, 700, 240, 0, 0, 0, 1, 0])
+    assert read(other_p, True).K[0, 0] == 700
+    assert read(other_p, False).K[0, 0] == plain.k[0]
+
+
+def same_camera(one: Camera, other: Camera) -> bool:
+    same = (one.width, one.height) == (other.width, other.height)
+    return same and np.array_equal(one.K, other.K) and np.array_equal(one.distortion, other.distortion)
 
 
 def test_a_frame_takes_stamp_and_frame_id_from_the_image() -> None:

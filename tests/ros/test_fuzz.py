@@ -21,12 +21,12 @@ from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, Object
 
 from pasr_perception.crop import CropSpec, crop_detections
 from pasr_perception.geometry.camera import check_camera
-from pasr_perception.ros.books import MarkerBook, ObjectBook
+from pasr_perception.ros.books import MarkerBook, ObjectBook, TransformBook
 from pasr_perception.ros.checks import BadMessage
 from pasr_perception.ros.convert import camera_from_msg, depth_for, detections_from_msg, frame_from_msgs
 from pasr_perception.ros.encodings import DEPTH_ENCODINGS, ENCODINGS
 from pasr_perception.ros.images import depth_from_msg, image_from_compressed, image_from_msg
-from pasr_perception.ros.messages import Shape, named_hypotheses, transforms_to_msgs
+from pasr_perception.ros.messages import Shape, named_hypotheses
 from pasr_perception.types import Camera, Detection, Frame, FrameResult, Hypothesis, ObjectEstimate, StageTimings
 
 pytestmark = pytest.mark.ros
@@ -222,7 +222,7 @@ def test_nothing_unsound_leaves(objects: list[tuple[str, list[np.ndarray]]], pre
     named, problems = named_hypotheses(FrameResult(estimates, StageTimings()))
     assert len(named) + len(problems) == len(estimates)
     header = Header(frame_id="camera")
-    transforms = transforms_to_msgs(header, named, prefix)
+    transforms = TransformBook().fill(header, named, prefix)
     assert len({t.child_frame_id for t in transforms}) == len(named)
     for transform in transforms:
         q, t = transform.transform.rotation, transform.transform.translation

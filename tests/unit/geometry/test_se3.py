@@ -44,10 +44,21 @@ def test_quaternions_survive_the_round_trip_and_agree_with_scipy():
         q = quaternion_xyzw(R)
         expected = Rotation.from_matrix(R).as_quat()
         np.testing.assert_allclose(q * np.sign(q[3]), expected * np.sign(expected[3]), atol=1e-9)
-        np.testing.assert_allclose(quaternions_xyzw(R[None]), q[None], atol=1e-9)
         np.testing.assert_allclose(rotation_from_quaternion_xyzw(q), R, atol=1e-9)
         assert q[3] >= 0
         assert abs(np.linalg.norm(q) - 1) < 1e-12
+
+
+def test_quaternions_of_many_are_those_of_each_half_turns_among_them():
+    half_turns = [
+        axangle2mat(axis, math.pi) for axis in np.vstack([np.eye(3), np.random.default_rng(0).normal(size=(20, 3))])
+    ]
+    R = np.stack([*rotations(), *half_turns])
+    found, expected = quaternions_xyzw(R), np.stack([quaternion_xyzw(r) for r in R])
+    assert (found[:, 3] >= 0).all()
+    np.testing.assert_allclose(np.abs((found * expected).sum(1)), 1, atol=1e-12)  # q and -q of a half turn are the same
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-12)
+    assert quaternions_xyzw(np.zeros((0, 3, 3))).shape == (0, 4)
 
 
 def test_quaternion_order_is_ros_xyzw():
