@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
-from pasr_perception.ros.logs import Complaints
+from pasr_perception.ros.logs import Complaints, LastingProblem
 from pasr_perception.ros.monitor import InputMonitor
 from pasr_perception.types import StageTimings, TrackTimings
 
@@ -56,9 +56,10 @@ class Diagnostics:
         self._counts = {f"frames/{name}": 0 for name in COUNTED}
         self._last_error = ""
         self._busy_since: float | None = None
+        self._waiting = LastingProblem(complaints, "images are processed again")
+        self._stall = LastingProblem(complaints, "the frame that took so long is done")
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.monitor: InputMonitor | None = None  # while the node listens
-        self.standing_problem = ""  # what stays wrong until someone acts, beside what frames say
 
     @property
     def counts(self) -> dict[str, int]:
@@ -109,16 +110,14 @@ class Diagnostics:
         status = self.monitor.status() if self.monitor else ()
         busy_since = self._busy_since
         busy_s = 0.0 if busy_since is None else time.monotonic() - busy_since
-        waiting = (
-            self.monitor if busy_since is None else None
-        )  # a player may hold the next frame until this one is done
+        # a player may hold the next frame until the one under way is done
+        waiting = self.monitor if busy_since is None else None
         unmatched = waiting.why_nothing_matches(status, patience_s) if waiting else None
-        if unmatched:
-            self._complaints.complain("inputs do not match", unmatched)
-        stalled = f"the frame under way takes {busy_s:.1f} s so far" if busy_s > patience_s else None
-        if stalled:
-            self._complaints.complain("stalled", stalled)
-        problems = [p for p in (self.standing_problem, unmatched, stalled) if p]
+        if self.monitor:
+            self._waiting.now(unmatched.cause if unmatched else "", str(unmatched))
+        stalled = f"the frame under way takes {busy_s:.1f} s so far" if busy_s > patience_s else ""
+        self._stall.now("stalled" if stalled else "", stalled)
+        problems = [str(p) for p in (unmatched, stalled) if p]
         values: dict[str, object] = {"state": self._state()}
         for item in status:
             values |= {f"{item.topic}/received": item.total, f"{item.topic}/rate_hz": f"{item.rate_hz:.2f}"}

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 MAX_KINDS = 1000  # kinds of complaint remembered for throttling
+LASTING_S = 30.0  # what stays wrong is said again after so long
 
 
 class Complaints:
@@ -25,21 +26,48 @@ class Complaints:
         self.total = 0
         self.last = ""
 
-    def complain(self, kind: str, text: str, details: str = "") -> None:
-        """Log `text` and `details` unless something of this `kind` was logged within the period."""
+    def complain(self, kind: str, text: str, details: str = "", at_least_s: float = 0.0) -> bool:
+        """Log `text` and `details` unless something of this `kind` was logged within the period, which is `at_least_s`.
+
+        Returns whether it was logged.
+        """
         with self._lock:
             self.total += 1
             self.last = text
             now = self._clock()
             when, held_back = self._logged.get(kind, (-float("inf"), 0))
-            if now - when < self.period_s:
+            if now - when < max(self.period_s, at_least_s):
                 self._logged[kind] = (when, held_back + 1)
-                return
+                return False
             if len(self._logged) >= MAX_KINDS:
                 self._logged.clear()
             self._logged[kind] = (now, 0)
         again = f" ({held_back} more like this since the last message)" if held_back else ""
         self._logger.warning(text + again + details)
+        return True
+
+    def over(self, text: str) -> None:
+        """Log that what was complained of is over."""
+        self._logger.info(text)
+
+
+class LastingProblem:
+    """Something that is wrong for as long as it is: logged once per cause and every LASTING_S, and once that it is over.
+
+    One that comes and goes is logged no more often than one that stays.
+    """
+
+    def __init__(self, complaints: Complaints, over: str) -> None:
+        self._complaints, self._over = complaints, over
+        self._logged = False
+
+    def now(self, cause: str, text: str) -> None:
+        """What is wrong now: `cause` stays the same for as long as `text` differs in numbers only. No cause: nothing is."""
+        if cause:
+            self._logged |= self._complaints.complain(cause, text, at_least_s=LASTING_S)
+        elif self._logged:
+            self._logged = False
+            self._complaints.over(self._over)
 
 
 _listener: ContextVar[Any] = ContextVar("listener", default=None)

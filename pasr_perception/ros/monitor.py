@@ -19,6 +19,17 @@ class InputStatus:
     silent_s: float  # since the last message, or since the node began to listen
 
 
+@dataclass(frozen=True)
+class Unmatched:
+    """Why no set of inputs was found."""
+
+    cause: str  # without numbers
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class InputMonitor:
     """Counts what arrives per topic. Times are seconds of a monotonic clock. Safe to call from several threads.
 
@@ -65,8 +76,8 @@ class InputMonitor:
             columns = zip(self._topics, self._totals, rates, self._stamps, silences, strict=True)
             return tuple(InputStatus(*column) for column in columns)
 
-    def why_nothing_matches(self, status: Sequence[InputStatus], patience_s: float) -> str | None:
-        """One sentence if messages came but no set was found for `patience_s`, else None."""
+    def why_nothing_matches(self, status: Sequence[InputStatus], patience_s: float) -> Unmatched | None:
+        """The reason in one sentence if messages came but no set was found for `patience_s`, else None."""
         status = status[: self._required]
         waited = self._clock() - self._last_match
         if not any(s.total for s in status) or waited < patience_s:
@@ -76,10 +87,9 @@ class InputMonitor:
         if silent:
             longest = max(s.silent_s for s in silent)
             names = ", ".join(s.topic for s in silent)
-            return f"no image can be processed: nothing came on {names} for {longest:.1f} s; received: {seen}"
+            cause = f"no image can be processed: nothing came on {names}"
+            return Unmatched(cause, f"{cause} for {longest:.1f} s; received: {seen}")
         stamps = [s.last_stamp_ns for s in status if s.last_stamp_ns is not None]
-        apart = (max(stamps) - min(stamps)) * 1e-9
-        return (
-            f"no image can be processed: stamps do not match for {waited:.1f} s; received: {seen}; "
-            f"the newest stamps lie {apart:.3f} s apart"
-        )
+        apart = f"the newest stamps lie {(max(stamps) - min(stamps)) * 1e-9:.3f} s apart"
+        cause = "no image can be processed: stamps do not match"
+        return Unmatched(cause, f"{cause} for {waited:.1f} s; received: {seen}; {apart}")

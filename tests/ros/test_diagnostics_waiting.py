@@ -44,3 +44,24 @@ def test_what_is_held_back_during_work_is_missed_only_a_patience_after_it(node: 
     diagnostics.check(2.0)
     assert complaints.total == 1
     assert "no image can be processed" in complaints.last
+
+
+def test_silence_is_said_to_be_over_when_images_come_back_and_not_by_a_node_that_stops_listening(
+    node: Node, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    diagnostics = Diagnostics(node, Complaints(node.get_logger(), 0.0), lambda: "active")
+    monitor = diagnostics.monitor = InputMonitor(["image", "boxes"], lambda: now[0])
+    monitor.arrived(0, 1)
+    for _ in range(5):
+        now[0] += 3.0
+        diagnostics.check(2.0)
+    diagnostics.monitor = None
+    diagnostics.check(2.0)
+    diagnostics.monitor = monitor
+    log = "".join(capfd.readouterr())
+    assert (log.count("no image can be processed"), log.count("images are processed again")) == (1, 0)
+    monitor.matched()
+    for _ in range(3):
+        diagnostics.check(2.0)
+    assert "".join(capfd.readouterr()).count("images are processed again") == 1

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pasr_perception.ros.logs import Complaints, speaking_for
+from pasr_perception.ros.logs import Complaints, LastingProblem, speaking_for
 
 pytestmark = pytest.mark.ros
 
@@ -44,6 +44,29 @@ def test_one_complaint_per_kind_and_period_then_how_many_were_held_back() -> Non
         "bad step at 5.0 (2 more like this since the last message)",
     ]
     assert (complaints.total, complaints.last) == (5, "bad step at 5.0")
+
+
+def test_what_lasts_is_said_once_per_cause_then_every_thirty_seconds_and_once_that_it_is_over() -> None:
+    now = [0.0]
+    lines = Lines()
+    problem = LastingProblem(Complaints(lines, 5.0, clock=lambda: now[0]), "images are processed again")
+    for second in range(100):  # a bag ended, looked at every second
+        now[0] = float(second)
+        cause = "boxes are silent" if second == 0 else "all is silent"
+        problem.now(cause, f"{cause} for {second} s")
+    assert [text for _, text in lines.said] == [
+        "boxes are silent for 0 s",
+        "all is silent for 1 s",
+        *(f"all is silent for {s} s (29 more like this since the last message)" for s in (31, 61, 91)),
+    ]
+    lines.said.clear()
+    problem.now("", "")
+    problem.now("", "")
+    assert lines.said == [("info", "images are processed again")]
+    for second in range(100, 121):  # it comes and goes
+        now[0] = float(second)
+        problem.now("all is silent" if second % 2 else "", "all is silent again")
+    assert len(lines.said) == 1
 
 
 def test_records_of_the_library_reach_the_ros_log_with_their_severity() -> None:
