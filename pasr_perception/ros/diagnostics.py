@@ -16,7 +16,7 @@ from pasr_perception.ros.monitor import InputMonitor
 from pasr_perception.types import StageTimings, TrackTimings
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-COUNTED = ("received", "answered", "dropped", "failed", "rejected", "ignored")
+COUNTED = ("received", "answered", "dropped", "outdated", "failed", "rejected", "ignored")
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,8 @@ class PasrNode(LifecycleNode):
     def _activate(self, undo: ExitStack) -> None:
         assert self._processor is not None
         undo.callback(self._processor.forget)
-        work, survive, patience = self._processor.process, self._processor.survive, self._patience_s
-        worker = LatestWorker(work, survive, "pasr pipeline", self._speaking, patience)
+        work, survive = partial(self._work, self._processor), self._processor.survive
+        worker = LatestWorker(work, survive, "pasr pipeline", self._speaking, self._patience_s)
         undo.callback(self._stop, worker)
         self._listen(worker, undo)
         self.get_logger().info(f"ready: {self._processor.meshes} meshes, waiting for images")
@@ -215,7 +215,13 @@ class PasrNode(LifecycleNode):
             self.diagnostics.count("dropped")
 
     def _patience_s(self, inputs: InputSet) -> float:
-        return self._freshness.patience_s(stamp_to_ns(inputs.image.header))
+        patience_s = self._freshness.patience_s(stamp_to_ns(inputs.image.header))
+        if patience_s > 0:
+            self.diagnostics.count("outdated")
+        return patience_s
+
+    def _work(self, processor: FrameProcessor, inputs: InputSet) -> None:
+        processor.process(inputs, self._freshness.outdated(stamp_to_ns(inputs.image.header)))
 
     def _restart(self, worker: LatestWorker) -> None:
         worker.clear()

@@ -115,15 +115,15 @@ class FrameProcessor:
             finally:
                 self._between_frames.release()
 
-    def process(self, inputs: InputSet) -> None:
-        """One set of messages, from conversion to publication."""
+    def process(self, inputs: InputSet, note: str = "") -> None:
+        """One set of messages, from conversion to publication; `note`: what is to be said of it, if anything."""
         with self._between_frames:
             self._forget_if_asked()
             if self._retune_asked:
                 self._retune_asked = False
                 self._answers.reconfigure()
             self._diagnostics.began()
-            self._process(inputs)
+            self._process(inputs, note)
 
     def _forget_if_asked(self) -> None:
         if self._forget_asked:
@@ -131,14 +131,14 @@ class FrameProcessor:
             self._answers.forget()
             self._publisher.forget()
 
-    def _process(self, inputs: InputSet) -> None:
+    def _process(self, inputs: InputSet, note: str) -> None:
         times, waited_s = [time.perf_counter()], self._age_s(inputs)
         frame, notes = self._frame(inputs)
         detections, bad = detections_from_msg(inputs.detections, self._answers.anonymous)
         times.append(time.perf_counter())
         answer = self._answers.answer(frame, detections)
         times.append(time.perf_counter())
-        notes = (*notes, *answer.notes)
+        notes = (*filter(None, [note]), *notes, *answer.notes)
         if not self._node.context.ok():
             return
         objects, poseless = self._publisher.publish(inputs.image.header, answer.settled, answer.unsettled)
