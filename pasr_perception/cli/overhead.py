@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,21 +37,20 @@ def overhead_command(
 def measure_overhead(out: Path, frames: int, hz: float, boxes: int, pipeline_ms: float) -> dict[str, float]:
     """Run node, camera and listener; the figures are also written to `out`/overhead.json. Raises ReplayError."""
     out.mkdir(parents=True, exist_ok=True)
-    environment = ros_environment()
-
-    def role(*words: object) -> list[str]:
-        return [sys.executable, "-m", "pasr_perception.ros.overhead", *map(str, words)]
-
-    node = start_process("node", role("node", pipeline_ms / 1e3), out, environment)
-    camera = start_process("camera", role("camera", hz, boxes), out, environment)
-    listener = start_process("listener", role("listen", frames), out, environment)
-    try:
-        listener.wait(SLACK_S + 10 * frames * max(1 / hz, pipeline_ms / 1e3))
-    except Exception as error:
-        raise ReplayError(f"the node did not answer {frames} frames; see {out}/*.log") from error
-    finally:
-        for process in (listener, camera, node):
-            stop_process(process)
+    roles = {"node": (pipeline_ms / 1e3,), "camera": (hz, boxes), "listener": (frames,)}
+    with ros_environment() as environment:
+        node, camera, listener = (start_process(name, _role(name, *n), out, environment) for name, n in roles.items())
+        try:
+            listener.wait(SLACK_S + 10 * frames * max(1 / hz, pipeline_ms / 1e3))
+        except subprocess.TimeoutExpired as error:
+            raise ReplayError(f"the node did not answer {frames} frames; see {out}/*.log") from error
+        finally:
+            for process in (listener, camera, node):
+                stop_process(process)
     found: dict[str, float] = json.loads((out / "listener.log").read_text().splitlines()[-1])
     (out / "overhead.json").write_text(json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _role(name: str, *numbers: float) -> list[str]:
+    return [sys.executable, "-m", "pasr_perception.ros.overhead", name, *map(str, numbers)]

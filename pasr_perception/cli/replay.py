@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pasr_perception.cli.domain import own_domain
+
 logger = logging.getLogger(__name__)
 
 SHARED_MEMORY_PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_shm.xml"
@@ -42,9 +44,14 @@ class Replay:
 
 
 def replay(job: Replay) -> Path:
-    """Run the three processes to the end of the bag and return the recorded bag. Raises ReplayError."""
+    """Run the three processes to the end of the bag and return the recorded bag. Raises ReplayError, or NoDomainError."""
     job.out.mkdir(parents=True, exist_ok=True)
-    environment = ros_environment()
+    with ros_environment() as environment:
+        _run(job, environment)
+    return job.recorded
+
+
+def _run(job: Replay, environment: RosEnvironment) -> None:
     python = sys.executable
     remaps = ["image:=/camera/image_raw", "image/compressed:=/camera/image_raw/compressed"]
     remaps += ["camera_info:=/camera/camera_info", "detections:=/detections"]
@@ -66,31 +73,48 @@ def replay(job: Replay) -> Path:
         stop_process(recorder)
     if recorder.returncode != 0:
         raise ReplayError(f"the recorder ended with status {recorder.returncode}: {_tail(job.out / 'recorder.log')}")
-    return job.recorded
 
 
-def ros_environment() -> Mapping[str, str]:
-    """The caller's environment (the ROS wheels keep their own state in it), on this machine only and in an own domain."""
+@dataclass(frozen=True)
+class RosEnvironment:
+    """What processes that talk to each other are started with."""
+
+    variables: Mapping[str, str]
+    keep: tuple[int, ...] = ()  # file descriptors: the domain is theirs for as long as they live
+
+
+@contextlib.contextmanager
+def ros_environment() -> Iterator[RosEnvironment]:
+    """The caller's environment (the ROS wheels keep their own state in it), on this machine only.
+
+    In a domain of our own, unless the caller chose one. Raises NoDomainError.
+    """
     environment = dict(os.environ)
-    environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     environment.setdefault("ROS_LOG_DIR", tempfile.gettempdir())
     if SHARED_MEMORY_PROFILE.is_file():
         environment.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(SHARED_MEMORY_PROFILE))
     else:
         logger.info("no %s: images travel over DDS's default transport", SHARED_MEMORY_PROFILE)
-    return environment
+    if "ROS_DOMAIN_ID" in environment:
+        yield RosEnvironment(environment)
+        return
+    with own_domain() as domain:
+        yield RosEnvironment({**environment, "ROS_DOMAIN_ID": str(domain.number)}, (domain.lock,))
 
 
-def start_process(
-    name: str, command: Sequence[str], out: Path, environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
+def start_process(name: str, command: Sequence[str], out: Path, environment: RosEnvironment) -> subprocess.Popen[bytes]:
     """A child that can be stopped by `stop_process` and writes what it says to `out`/`name`.log."""
     log = out / f"{name}.log"
     logger.info("starting the %s (log: %s)", name, log)
     with log.open("wb") as stream, _interruptible():
         return subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment.variables,
+            pass_fds=environment.keep,
+            start_new_session=True,
         )
 
 

@@ -1,7 +1,7 @@
 """What the node costs besides its pipeline: the parts of `pasr overhead`, each run as a process of its own.
 
 `node SECONDS` is pasr_node with a pipeline that takes a set time; `camera HZ BOXES` publishes 720p images with detections;
-`listen FRAMES` prints, from the node's diagnostics, one line of JSON about that many frames.
+`listener FRAMES` prints, from the node's diagnostics, one line of JSON about that many frames.
 """
 
 from __future__ import annotations
@@ -146,6 +146,6 @@ if __name__ == "__main__":
     roles = {
         "node": run_node,
         "camera": lambda hz, boxes: run_camera(hz, int(boxes)),
-        "listen": lambda n: run_listener(int(n)),
+        "listener": lambda n: run_listener(int(n)),
     }
     sys.exit(roles[role](*map(float, numbers)))
