@@ -1,7 +1,8 @@
-"""Opening a pipeline as parameters describe it, telling how far it is; and the same encoder with another library."""
+"""Opening a pipeline as parameters describe it, telling how far it is; the same encoder with another library; letting go of it."""
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,15 @@ def reopen_pipeline(pipeline: PosePipeline, library: str, logger: Any) -> PosePi
     """The same encoder and settings with the library as it is on disk now; the given pipeline stays usable."""
     with progress(f"loading library {library!r}", logger):
         return pipeline.reopened(Path(library).expanduser())
+
+
+def release_memory() -> None:
+    """Give back what encoder and library held, on the GPU too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

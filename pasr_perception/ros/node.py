@@ -32,8 +32,9 @@ from pasr_perception.ros.checks import BadMessage, stamp_to_ns
 from pasr_perception.ros.diagnostics import Diagnostics
 from pasr_perception.ros.freshness import Freshness
 from pasr_perception.ros.inputs import InputEvents, InputSet, SynchronisedInputs
+from pasr_perception.ros.interrupts import Interrupts
 from pasr_perception.ros.live import LiveParameters
-from pasr_perception.ros.loading import open_pipeline, reopen_pipeline
+from pasr_perception.ros.loading import open_pipeline, release_memory, reopen_pipeline
 from pasr_perception.ros.logs import Complaints, speaking_for
 from pasr_perception.ros.monitor import InputMonitor
 from pasr_perception.ros.params import NodeConfig
@@ -185,7 +186,11 @@ class PasrNode(LifecycleNode):
     def _undo(self, *stacks: ExitStack) -> TransitionCallbackReturn:
         with self._transition, self._speaking():
             for stack in stacks:
-                stack.close()
+                try:
+                    stack.close()  # all of it, whatever fails
+                except Exception:
+                    if self.context.ok():  # else its publishers ceased to work while they were still used
+                        raise
         return TransitionCallbackReturn.SUCCESS
 
     def _stop(self, worker: LatestWorker) -> None:
@@ -268,17 +273,9 @@ class PasrNode(LifecycleNode):
             self._processor.reconfigure(config, pasr_config)
 
 
-def release_memory() -> None:
-    """Give back what encoder and library held, on the GPU too."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def main(args: list[str] | None = None, pipeline: PosePipeline | None = None) -> int:
     """Run the node until it is told to stop. Returns the exit code: 1 if it could not start."""
+    interrupts = Interrupts()
     rclpy.init(args=args)
     node: PasrNode | None = None
     try:
@@ -291,7 +288,7 @@ def main(args: list[str] | None = None, pipeline: PosePipeline | None = None) ->
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:  # the edge of the process: whatever it was, say it in one line
-        if rclpy.ok():
+        if rclpy.ok() and not interrupts.came:
             get_logger(NODE_NAME).fatal(f"cannot go on: {type(error).__name__}: {error}")
             return 1
     finally:

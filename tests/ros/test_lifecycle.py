@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("vision_msgs.msg")
 pytest.importorskip("tf2_msgs.msg")
 pytest.importorskip("lifecycle_msgs.msg")
 
+import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
@@ -116,6 +118,22 @@ def test_shutdown_of_an_active_node_undoes_everything(start: Callable[..., Robot
     assert change(robot, Transition.TRANSITION_ACTIVE_SHUTDOWN)
     robot.wait(lambda: listened_to(robot) == [0, 0, 0])
     assert (robot.node.state(), workers()) == ("finalized", 0)
+
+
+def test_a_node_is_taken_down_to_the_end_though_ros_is_shut_down_meanwhile(
+    start: Callable[..., Robot], ros: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = start()
+    robot.show(5)
+    robot.wait(lambda: robot.answered(1))
+
+    def publish(_: Any) -> None:  # the signal's thread is quicker
+        rclpy.shutdown(context=ros)
+        raise RuntimeError("publisher's context is invalid")
+
+    monkeypatch.setattr(robot.node._processor._publisher, "_marker_publisher", SimpleNamespace(publish=publish))
+    robot.node.destroy_node()
+    assert (robot.node._processor, workers()) == (None, 0)
 
 
 class Reloadable(FixedPipeline):

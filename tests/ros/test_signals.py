@@ -23,7 +23,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
-DOUBLE = Path(__file__).parents[1] / "support" / "double_node.py"
+SUPPORT = Path(__file__).parents[1] / "support"
 PATIENCE_S = 120.0
 
 
@@ -35,9 +35,9 @@ def _interruptible() -> None:
 class Process:
     """The double of the node, and what it said."""
 
-    def __init__(self, environment: dict[str, str], load_s: float = 0.0, frame_s: float = 0.0, *arguments: str) -> None:
+    def __init__(self, environment: dict[str, str], script: str, *arguments: object) -> None:
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in close)
-        command = [sys.executable, str(DOUBLE), str(load_s), str(frame_s), "--ros-args", *arguments]
+        command = [sys.executable, str(SUPPORT / script), *map(str, arguments)]
         self.child = subprocess.Popen(
             command, env=environment, stdout=self._output, stderr=subprocess.STDOUT, preexec_fn=_interruptible
         )
@@ -64,8 +64,8 @@ class Process:
 def run(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
     processes: list[Process] = []
 
-    def make(*arguments: Any) -> Process:
-        processes.append(Process(environment, *arguments))
+    def make(load_s: float = 0.0, frame_s: float = 0.0, script: str = "double_node.py") -> Process:
+        processes.append(Process(environment, script, load_s, frame_s))
         return processes[-1]
 
     yield make
@@ -89,6 +89,14 @@ def test_while_it_loads(run: Callable[..., Process], number: int) -> None:
     assert process.child.wait(PATIENCE_S) == 0, process.said()
     assert "Traceback" not in process.said()
     assert "waiting for images" not in process.said()
+
+
+def test_while_it_loads_and_what_is_loaded_makes_another_error_of_it(run: Callable[..., Process]) -> None:
+    process = run(script="interrupted_node.py")
+    process.wait_for("double: loading")
+    process.child.send_signal(signal.SIGINT)
+    assert process.child.wait(PATIENCE_S) == 0, process.said()
+    assert "Traceback" not in process.said()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
