@@ -178,7 +178,7 @@ def ablate_command(
     levels: Annotated[str, typer.Option(help="Occlusion levels, with commas between.")] = "L0,L2",
     jitter: Annotated[float, typer.Option(help="How far each edge of a box is off, as a share of the side.")] = 0.05,
     limit: Annotated[int, typer.Option(min=0, help="Photos per level at most; 0 = all.")] = 0,
-    families: Annotated[str, typer.Option(help="What is varied; `views` is slow with large libraries.")] = (
+    families: Annotated[str, typer.Option(help="What is varied, with commas between; `views` takes longest.")] = (
         "refinement,steps,unknowns,features,views"
     ),
     memory: Memory = None,
@@ -198,13 +198,14 @@ def ablate_command(
         protocol = PhotoProtocol(jitter=jitter, seed=seed, levels=tuple(levels.split(",")), limit=limit)
         with progress_bar(None) as tell:
             asked = look_at_photos(pipeline, PhotoSet.open(photos), protocol, tell)
-            table = ablate(families.split(","), pipeline, others, asked, tell)
         about = (
             f"{len(pipeline.library)} meshes, features {pipeline.library.header.features.kind}; boxes around the whole object, "
             f"jittered {jitter:.0%}; seed {seed}. One thing is changed at a time; shares of so few photos have a standard error "
             f"of up to {0.5 / (len(asked) / len(protocol.levels)) ** 0.5:.2f}."
         )
-        for family, variants in table.items():
+        for family in families.split(","):
+            with progress_bar(None) as tell:
+                variants = ablate(family, pipeline, others, asked, tell)
             entry = {"kind": "ablation", "method": family, "about": about, "command": _command()}
             write_report(docs, f"ablation_{family}", {**entry, "variants": variants})
         tables = write_tables(docs)
@@ -215,10 +216,10 @@ def ablate_command(
 def pictures_command(
     photos: Annotated[Path, typer.Argument(help="Photos made by `pasr data generate` or `benchmark`.")],
     library: Library,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for features.jpg, strips.jpg and failures.jpg.")],
+    docs: Docs,
     categories: Annotated[str, typer.Option(help="Whose point features are shown.")] = "chair,vehicle",
     levels: Annotated[str, typer.Option(help="Occlusion levels, with commas between.")] = "L0,L1,L2,L3",
-    limit: Annotated[int, typer.Option(min=1, help="Photos per level.")] = 6,
+    limit: Annotated[int, typer.Option(min=0, help="Photos per level at most; 0 = all.")] = 0,
     strips: Annotated[int, typer.Option(min=1, help="Photos of strips.jpg, evenly from all levels.")] = 8,
     memory: Memory = None,
     config: Config = None,
@@ -228,17 +229,25 @@ def pictures_command(
     with errors_in_words():
         from pasr_perception.data.synthetic.photo_set import PhotoSet
         from pasr_perception.evaluation.ablation import look_at_photos
-        from pasr_perception.evaluation.pictures import write_pictures
+        from pasr_perception.evaluation.pictures import CAUSES, write_pictures
+        from pasr_perception.evaluation.results_file import write_report
         from pasr_perception.evaluation.synthetic import PhotoProtocol
+        from pasr_perception.evaluation.tables import IMAGES, write_tables
 
         pipeline = _opened(library, config, memory)
         protocol = PhotoProtocol(seed=seed, levels=tuple(levels.split(",")), limit=limit)
         with progress_bar(None) as tell:
             asked = look_at_photos(pipeline, PhotoSet.open(photos), protocol, tell)
-        causes = write_pictures(out, pipeline, asked, categories.split(","), strips)
-    for cause, count in causes.most_common():
-        typer.echo(f"{count:4} {cause}")
-    typer.echo(f"pictures: {out}")
+        causes = write_pictures(docs / IMAGES, pipeline, asked, categories.split(","), strips)
+        about = (
+            f"{len(asked)} photos at {levels}, {len(pipeline.library)} meshes, features "
+            f"{pipeline.library.header.features.kind}; boxes around the whole object, jittered {protocol.jitter:.0%}; seed {seed}."
+        )
+        counted = [{"cause": cause, "means": CAUSES[cause], "photos": causes[cause]} for cause in CAUSES]
+        entry = {"kind": "pictures", "method": "pictures", "about": about, "command": _command(), "photos": len(asked)}
+        write_report(docs, "pictures", {**entry, "causes": counted})
+        tables = write_tables(docs)
+    Console().print(f"pictures: {docs / IMAGES}\ntables: {tables}", soft_wrap=True)
 
 
 @evaluate_app.command("tables")

@@ -157,6 +157,7 @@ def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Pipeline],
             "initial search": OFF,
             "Newton": replace(default, polish=0),
             "Newton and polish (default)": default,
+            "3 Newton steps, 1 polish": replace(default, iterations=3, polish=1),
         },
         "steps": {"AdamW 0": OFF, **{f"AdamW {n}": RefineConfig(method="adamw", steps=n) for n in STEPS}},
         "unknowns": {
@@ -187,15 +188,13 @@ def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Pipeline],
 
 
 def ablate(
-    families: Sequence[str], pipeline: Pipeline, others: Mapping[str, Pipeline], asked: Sequence[Asked], tell: Tell
-) -> dict[str, dict[str, Scores]]:
-    """Family -> variant -> scores, all on the same photos. View grids are scored exactly: for small libraries."""
-    variants = {family: variants_of(family, pipeline, others, asked) for family in families}
-    todo = [(family, name) for family in families for name in variants[family]]
-    table: dict[str, dict[str, Scores]] = {family: {} for family in families}
-    for done, (family, name) in enumerate(todo):
-        tell(f"{family}: {name}", done, len(todo))
-        table[family][name] = _scores(pipeline, asked, variants[family][name]())
+    family: str, pipeline: Pipeline, others: Mapping[str, Pipeline], asked: Sequence[Asked], tell: Tell
+) -> dict[str, Scores]:
+    """Variant -> scores of one family, all on the same photos. View grids are scored exactly, mesh by mesh: minutes."""
+    variants, table = variants_of(family, pipeline, others, asked), {}
+    for done, (name, answers) in enumerate(variants.items()):
+        tell(f"{family}: {name}", done, len(variants))
+        table[name] = _scores(pipeline, asked, answers())
     return table
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -96,6 +97,7 @@ class ChanceMethod:
 
     def __init__(self, pipeline: Pipeline, seed: int) -> None:
         self._pipeline, self._placer, self._rng = pipeline, Placer(pipeline), np.random.default_rng(seed)
+        self._pose_set = cache(pose_set)
 
     def ask(self, frame: Frame, detections: Sequence[Detection], true_ids: Sequence[str] | None = None) -> list[Answer]:
         crops = {id(c.detection): c for c in crop_detections(frame, detections, self._pipeline.crop_spec)[0]}
@@ -114,7 +116,7 @@ class ChanceMethod:
 
     def _guess(self, mesh: int, crop: Crop, camera: Camera) -> np.ndarray | None:
         entry = self._placer.entries[mesh]
-        rotations = pose_set(entry.pose_set, entry.up)
+        rotations = self._pose_set(entry.pose_set, entry.up)
         return self._placer.pose(mesh, rotations[int(self._rng.integers(len(rotations)))], crop, camera)
 
 

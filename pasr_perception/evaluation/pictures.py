@@ -1,11 +1,12 @@
 """Pictures of what the method does: point features across a category, retrieval strips as PASR's figure 3, failures with causes.
 
 A strip shows a photo's crop and the best meshes at their poses. A failure is a wrong mesh, or the right one turned by more than 30
-degrees; its cause is the first that holds of a fixed list, so that it says what is known of the photo, not what one would like.
+degrees; its cause is the first that holds of CAUSES, so that it says what is known of the photo, not what one would like.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,8 +38,19 @@ INK: Colour = (40, 40, 40)
 JPEG_QUALITY = 85
 SHOWN = 5  # meshes of a strip
 FAILURES = 12  # of the gallery at most
-TURNED_DEG = 30.0
+GAP = 12  # pixels between columns
+TURNED_DEG, BACK_DEG = 30.0, 150.0
 MUCH_HIDDEN = 0.2  # of the object
+CAUSES = {  # in the order in which they are tried
+    "front for back": "the right mesh, turned by more than 150°",
+    "turned": "the right mesh, turned by 30° to 150°",
+    "look-alike": "another mesh of its group of look-alikes",
+    "much hidden": "more than 20 % of the object is hidden",
+    "other colours": "the object wears other colours in the photo than in the library",
+    "same category": "another mesh of its category",
+    "bare mesh": "the library knows no colours of the mesh",
+    "none of these": "a mesh of another category, in a photo that has nothing against it",
+}
 FEATURE_VIEWS = ((0.45, 0.7), (0.45, -0.7))  # elevation and azimuth: the same surface from its left and its right
 
 
@@ -110,24 +122,30 @@ def found_in(pipeline: Pipeline, asked: Sequence[Asked]) -> list[Found]:
 
 
 def cause_of(found: Found, library: MeshLibrary, kinds: Mapping[str, MeshKind]) -> str:
-    """Why it may have failed, "" where it did not: the first that holds, from what is known of photo and meshes."""
+    """Why it may have failed: the first of CAUSES that holds, from what is known of photo and meshes; "" where it did not."""
     record, best = found.asked.record, library.entries[found.ranking.mesh_index[0]].id
     true, other = kinds[record.mesh_id], kinds[best]
     if best == record.mesh_id:
         if found.rotation_deg is None or found.rotation_deg <= TURNED_DEG:
             return ""
-        return "front for back" if found.rotation_deg > 150 else "right mesh, turned"
+        return "front for back" if found.rotation_deg > BACK_DEG else "turned"
     if true.group is not None and true.group == other.group:
         return "look-alike"
     if record.hidden > MUCH_HIDDEN:
-        return f"{record.hidden:.0%} hidden"
+        return "much hidden"
     if record.look != "own":
-        return f"{record.look} photo"
+        return "other colours"
     if true.category == other.category:
         return "same category"
-    return (
-        "other appearance" if library.entries[library.index_of(record.mesh_id)].appearance == "known" else "bare mesh"
-    )
+    coloured = library.entries[library.index_of(record.mesh_id)].appearance == "known"
+    return "none of these" if coloured else "bare mesh"
+
+
+def samples(failures: Mapping[str, Sequence[Found]], most: int) -> list[tuple[Found, str]]:
+    """Up to so many failures with their causes: of each cause, in the order of CAUSES, one, then another."""
+    rounds = itertools.zip_longest(*([(f, cause) for f in failures[cause]] for cause in CAUSES if cause in failures))
+    picked = [one for one in itertools.chain.from_iterable(rounds) if one is not None][:most]
+    return sorted(picked, key=lambda one: list(CAUSES).index(one[1]))
 
 
 class Tiles:
@@ -186,13 +204,13 @@ def captioned(tile: np.ndarray, text: str) -> np.ndarray:
 
 
 def stacked(rows: Sequence[np.ndarray], columns: int = 1) -> np.ndarray:
-    """Rows under one another, in so many columns, on white."""
+    """Rows under one another, in so many columns with a gap between, on white."""
     if not rows:
         raise ValueError("rows: expected at least one picture, got none")
     height, width = (max(row.shape[k] for row in rows) for k in (0, 1))
-    sheet = np.full((math.ceil(len(rows) / columns) * height, columns * width, 3), 255, np.uint8)
+    sheet = np.full((math.ceil(len(rows) / columns) * height, columns * (width + GAP) - GAP, 3), 255, np.uint8)
     for i, row in enumerate(rows):
-        top, left = i // columns * height, i % columns * width
+        top, left = i // columns * height, i % columns * (width + GAP)
         sheet[top : top + row.shape[0], left : left + row.shape[1]] = row
     return sheet
 
@@ -210,12 +228,15 @@ def write_pictures(
     """features.jpg, strips.jpg of so many photos evenly from all, failures.jpg where there are any; how often which cause."""
     library, tiles, kinds = pipeline.library, Tiles(pipeline.library), mesh_kinds(pipeline.library)
     found = found_in(pipeline, asked)
-    causes = [cause_of(one, library, kinds) for one in found]
-    failures = [failure(f, tiles, library, cause) for f, cause in zip(found, causes, strict=True) if cause]
+    failures: dict[str, list[Found]] = {}
+    for one in found:
+        failures.setdefault(cause_of(one, library, kinds), []).append(one)
+    causes = Counter({cause: len(failures.get(cause, ())) for cause in ("", *CAUSES)})
     shown = [found[int(i)] for i in np.linspace(0, len(found) - 1, min(strips, len(found)))]
+    gallery = [failure(one, tiles, library, cause) for one, cause in samples(failures, FAILURES)]
     out.mkdir(parents=True, exist_ok=True)
     write_picture(out / "features.jpg", feature_sheet(library, categories))
     write_picture(out / "strips.jpg", stacked([strip(one, tiles, library) for one in shown]))
-    if failures:
-        write_picture(out / "failures.jpg", stacked(failures[:FAILURES], columns=2))
-    return Counter(cause or "right" for cause in causes)
+    if gallery:
+        write_picture(out / "failures.jpg", stacked(gallery, columns=2))
+    return causes

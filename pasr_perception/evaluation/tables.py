@@ -11,7 +11,8 @@ from pasr_perception.evaluation.methods import METHODS
 from pasr_perception.evaluation.results_file import read_reports
 from pasr_perception.library.files import write_atomically
 
-TABLES = "results.md"
+TABLES, IMAGES = "results.md", "images"
+TRANSFER = "transfer"  # the kind of reports on another source
 ABLATED = ("refinement", "steps", "unknowns", "features", "views")  # in this order
 SYNTHETIC_COLUMNS = (
     ("top1", "top-1"),
@@ -52,6 +53,8 @@ def write_tables(docs: Path) -> Path:
     for kind, render in RENDERERS.items():
         if kind in by_kind:
             parts.append(render(sorted(by_kind[kind], key=_order)))
+        if kind == TRANSFER and kind in by_kind:
+            parts.append(_drop(sorted(by_kind[kind], key=_order), by_kind.get("synthetic", ())))
     path = docs / TABLES
     write_atomically(path, lambda temporary: temporary.write_text("\n".join(parts)))
     return path
@@ -98,8 +101,9 @@ def _synthetic(reports: Sequence[Mapping[str, Any]], title: str = "Synthetic ben
     for report in reports:
         for level, parts in report["levels"].items():
             name = f"{report['method']}, {level}"
-            rows.append(synthetic_row(f"{name}: without symmetry", parts["without symmetry"]))
-            rows.append(synthetic_row(f"{name}: look-alikes", parts["look-alikes"]))
+            for part in ("without symmetry", "look-alikes"):
+                if parts[part]["objects"]:
+                    rows.append(synthetic_row(f"{name}: {part}", parts[part]))
             rows += [synthetic_row(f"{name}: {look} colours", scores) for look, scores in parts["looks"].items()]
     lines += [markdown(head, rows), "### By category\n"]
     best = reports[-1]
@@ -109,6 +113,31 @@ def _synthetic(reports: Sequence[Mapping[str, Any]], title: str = "Synthetic ben
         for category, scores in parts["categories"].items()
     ]
     return "\n".join([*lines, f"Method: {best['method']}.\n", markdown(head, rows), _commands(reports)])
+
+
+def _drop(reports: Sequence[Mapping[str, Any]], home: Sequence[Mapping[str, Any]]) -> str:
+    """What changes from the synthetic benchmark to the library of another source, of each method that was asked of both."""
+    rows = []
+    for there in reports:
+        for here in (r for r in home if r["method"] == there["method"]):
+            for level in sorted(set(there["levels"]) & set(here["levels"])):
+                before, after = (report["levels"][level]["all"] for report in (here, there))
+                cells = [_change(before, after, key) for key, _ in SYNTHETIC_COLUMNS]
+                rows.append([f"{there['method']}, {level}", *cells])
+    head = ["method", *(column for _, column in SYNTHETIC_COLUMNS)]
+    return "\n".join(
+        ["### What transfer costs\n", "From the synthetic benchmark to the other source.\n", markdown(head, rows)]
+    )
+
+
+def _change(here: Mapping[str, Any], there: Mapping[str, Any], key: str) -> str:
+    """`0.633 → 0.500 (-0.133)`, or dashes where one of the two is not known."""
+    before, after = here[key], there[key]
+    if before is None or after is None:
+        return number(None)
+    if key == "median_rotation_deg":
+        return f"{number(before, '°')} → {number(after, '°')} ({after - before:+.1f}°)"
+    return f"{number(before)} → {number(after)} ({after - before:+.3f})"
 
 
 def _real(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -149,6 +178,28 @@ def _papers(reports: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(["## The papers' data sets\n", _about(reports), markdown(head, rows), _commands(reports)])
 
 
+def _pictures(reports: Sequence[Mapping[str, Any]]) -> str:
+    (report,) = reports
+    failed = sum(one["photos"] for one in report["causes"])
+    rows = [[f"{one['cause']}: {one['means']}", str(one["photos"])] for one in report["causes"]]
+    return "\n".join(
+        [
+            "## Pictures\n",
+            _about(reports),
+            f"### Point features\n\n![Point features]({IMAGES}/features.jpg)\n",
+            "Surface points in the colours of the three leading principal components of their features, which are shared within a "
+            "row; each mesh is seen from its left and from its right.\n",
+            f"### Retrieval\n\n![Retrieval]({IMAGES}/strips.jpg)\n",
+            "The crop with its box, then the meshes found, best first, at the poses found; green is the right mesh.\n",
+            f"### Failures\n\n![Failures]({IMAGES}/failures.jpg)\n",
+            f"Crop, truth, answer. {failed} of {report['photos']} photos failed: the first mesh is a wrong one, or turned by more "
+            "than 30°. The cause is the first of this list that holds.\n",
+            markdown(["cause", "photos"], rows),
+            _commands(reports),
+        ]
+    )
+
+
 def _ablation(reports: Sequence[Mapping[str, Any]]) -> str:
     head = ["variant, level", "objects", *(title for _, title in SYNTHETIC_COLUMNS)]
     lines = ["## Ablations\n"]
@@ -180,7 +231,8 @@ RENDERERS: dict[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
     "synthetic": _synthetic,
     "hope_dev": _real,
     "visible": partial(_synthetic, title="Synthetic benchmark, boxes around what is seen"),
-    "transfer": partial(_synthetic, title="Transfer to a library of another source"),
+    TRANSFER: partial(_synthetic, title="Transfer to a library of another source"),
     "papers": _papers,
+    "pictures": _pictures,
     "ablation": _ablation,
 }

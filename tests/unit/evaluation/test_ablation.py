@@ -101,7 +101,7 @@ def test_every_variant_is_scored_at_every_level(
     monkeypatch.setattr("pasr_perception.evaluation.ablation.GRIDS", (2,))
     monkeypatch.setattr("pasr_perception.evaluation.ablation.STEPS", (1, 2))
     told: list[tuple[str, int, int]] = []
-    table = ablate(ABLATED, pipeline, {"again": pipeline}, asked, lambda *now: told.append(now))
+    table = {f: ablate(f, pipeline, {"again": pipeline}, asked, lambda *now: told.append(now)) for f in ABLATED}
     assert list(table["steps"]) == ["AdamW 0", "AdamW 1", "AdamW 2"]
     assert table["features"]["again"] == table["features"]["lifted"]
     assert table["refinement"]["initial search"] == table["steps"]["AdamW 0"]
@@ -110,15 +110,15 @@ def test_every_variant_is_scored_at_every_level(
             assert set(levels) == {"L0", "L2"}
             assert levels["L0"]["objects"] == levels["L2"]["objects"] == 1
     assert list(table["views"]) == ["24 views, initial search", "24 views, refined"]
-    assert [done for _, done, _ in told] == list(range(told[-1][2]))
+    assert [done for _, done, _ in told] == [i for variants in table.values() for i in range(len(variants))]
     with pytest.raises(ValueError, match=r"family: expected one of refinement, steps, .*, got 'colour'"):
-        ablate(["colour"], pipeline, {}, asked, lambda *now: None)
+        ablate("colour", pipeline, {}, asked, lambda *now: None)
 
 
 def test_the_report_becomes_tables(pipeline: Pipeline, asked: list[Asked], tmp_path: Path) -> None:
-    table = ablate(["refinement"], pipeline, {}, asked, lambda *now: None)
+    variants = ablate("refinement", pipeline, {}, asked, lambda *now: None)
     entry = {"kind": "ablation", "method": "refinement", "about": "Four meshes.", "command": "pasr evaluate ablate"}
-    write_report(tmp_path, "ablation_refinement", {**entry, "variants": table["refinement"]})
+    write_report(tmp_path, "ablation_refinement", {**entry, "variants": variants})
     text = write_tables(tmp_path).read_text()
     assert "## Ablations" in text
     assert "### Refinement\n\nFour meshes." in text

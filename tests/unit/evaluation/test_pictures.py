@@ -17,6 +17,8 @@ from pasr_perception.data.synthetic.photo_set import PhotoRecord
 from pasr_perception.evaluation.ablation import Asked
 from pasr_perception.evaluation.page import RIGHT, WRONG
 from pasr_perception.evaluation.pictures import (
+    CAUSES,
+    GAP,
     TEXT,
     TILE,
     Found,
@@ -26,6 +28,7 @@ from pasr_perception.evaluation.pictures import (
     feature_sheet,
     found_in,
     principal_colours,
+    samples,
     stacked,
     write_pictures,
 )
@@ -87,13 +90,13 @@ def test_a_tile_shows_the_mesh_in_its_border(pipeline: Pipeline) -> None:
     ("true", "best", "degrees", "changes", "cause"),
     [
         ("can_red", "can_red", 3.0, {}, ""),
-        ("can_red", "can_red", 40.0, {}, "right mesh, turned"),
+        ("can_red", "can_red", 40.0, {}, "turned"),
         ("can_red", "can_red", 175.0, {}, "front for back"),
         ("can_red", "can_blue", 3.0, {"hidden": 0.5}, "look-alike"),
-        ("box", "can_blue", 3.0, {"hidden": 0.25, "look": "recoloured"}, "25% hidden"),
-        ("box", "can_blue", 3.0, {"look": "recoloured"}, "recoloured photo"),
+        ("box", "can_blue", 3.0, {"hidden": 0.25, "look": "recoloured"}, "much hidden"),
+        ("box", "can_blue", 3.0, {"look": "recoloured"}, "other colours"),
         ("box", "slab", 3.0, {}, "same category"),
-        ("box", "can_red", 3.0, {}, "other appearance"),
+        ("box", "can_red", 3.0, {}, "none of these"),
         ("slab", "can_red", 3.0, {}, "bare mesh"),
     ],
 )
@@ -107,9 +110,17 @@ def test_causes(pipeline, asked, true, best, degrees, changes, cause) -> None:
     assert cause_of(found, pipeline.library, kinds) == cause
 
 
+def test_samples_are_of_every_cause_before_more_of_one(asked: list[Asked]) -> None:
+    one, two, three, four = (Found(asked[0], None, degrees) for degrees in (1.0, 2.0, 3.0, 4.0))
+    failures = {"": [four], "bare mesh": [one, two], "turned": [three]}
+    assert samples(failures, 2) == [(three, "turned"), (one, "bare mesh")]
+    assert samples(failures, 9) == [(three, "turned"), (one, "bare mesh"), (two, "bare mesh")]
+
+
 def test_a_run_writes_its_pictures(pipeline: Pipeline, asked: list[Asked], tmp_path: Path) -> None:
     causes = write_pictures(tmp_path, pipeline, asked, ["can"], 2)
     assert causes.total() == 2
+    assert set(causes) == {"", *CAUSES}
     assert cv2.imread(str(tmp_path / "strips.jpg")).shape == (2 * (TILE + TEXT), 6 * TILE, 3)
     assert cv2.imread(str(tmp_path / "features.jpg")).shape == (TILE + TEXT, 4 * TILE, 3)
     failures = cv2.imread(str(tmp_path / "failures.jpg"))[..., ::-1].astype(int)
@@ -122,7 +133,8 @@ def test_a_run_writes_its_pictures(pipeline: Pipeline, asked: list[Asked], tmp_p
 def test_rows_stand_in_columns() -> None:
     rows = [np.full((2, 3, 3), k, np.uint8) for k in range(3)]
     sheet = stacked(rows, columns=2)
-    assert sheet.shape == (4, 6, 3)
-    assert sheet[:, :, 0].tolist() == [[0] * 3 + [1] * 3] * 2 + [[2] * 3 + [255] * 3] * 2
+    assert sheet.shape == (4, 6 + GAP, 3)
+    white = [255] * GAP
+    assert sheet[:, :, 0].tolist() == [[0] * 3 + white + [1] * 3] * 2 + [[2] * 3 + white + [255] * 3] * 2
     with pytest.raises(ValueError, match="expected at least one picture"):
         stacked([])

@@ -79,6 +79,36 @@ def test_tables_of_reports_in_the_order_of_the_methods_with_their_commands(tmp_p
     assert "A share of 9 objects has a standard error of up to 0.17." in text
 
 
+def test_transfer_stands_beside_what_the_method_reaches_at_home(tmp_path):
+    there = {
+        **LEVEL,
+        "all": {**SCORES, "top1": 0.375, "median_rotation_deg": 20.0},
+        "look-alikes": {**SCORES, "objects": 0},
+    }
+    home = {"kind": "synthetic", "about": "4 meshes.", "command": "pasr home"}
+    away = {"kind": "transfer", "about": "toys 4 meshes.", "command": "pasr away"}
+    write_report(tmp_path, "synthetic_lifted", {**home, "method": "lifted", "levels": {"L0": LEVEL, "L3": LEVEL}})
+    write_report(tmp_path, "transfer_toys_lifted", {**away, "method": "lifted", "levels": {"L0": there}})
+    write_report(tmp_path, "transfer_toys_pooled", {**away, "method": "pooled", "levels": {"L0": there}})
+    text = write_tables(tmp_path).read_text()
+    costs = text[text.index("### What transfer costs") :]
+    row = "| lifted, L0 | 0.500 → 0.375 (-0.125) | 0.750 → 0.750 (+0.000) |"
+    assert costs.count(" → ") == 6
+    assert row in costs
+    assert "| – | 12.3° → 20.0° (+7.7°) |" in costs
+    assert "| lifted, L0: look-alikes | 0 |" not in text
+
+
+def test_pictures_stand_with_the_counts_of_causes(tmp_path):
+    causes = [{"cause": "turned", "means": "by 30°", "photos": 2}, {"cause": "bare mesh", "means": "grey", "photos": 1}]
+    entry = {"kind": "pictures", "about": "9 photos.", "command": "pasr pictures", "photos": 9, "causes": causes}
+    write_report(tmp_path, "pictures", entry)
+    text = write_tables(tmp_path).read_text()
+    assert all(f"](images/{name}.jpg)" in text for name in ("features", "strips", "failures"))
+    assert "3 of 9 photos failed" in text
+    assert "| turned: by 30° | 2 |\n| bare mesh: grey | 1 |" in text
+
+
 def test_cells():
     assert (number(None), number(0.5), number(12.345, "°")) == ("–", "0.500", "12.3°")
     assert markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n|---|---:|\n| x | 1 |\n"
