@@ -6,6 +6,7 @@ mean over the thresholds of the share of targets that are right, a target withou
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,19 +22,40 @@ DELTA = 0.015  # metres: how far behind what the sensor saw a surface still coun
 
 def depth_image(caster: Raycaster, T_cam_obj: np.ndarray, camera: Camera) -> np.ndarray:
     """Depth [H, W] in metres of a mesh alone at T_cam_obj [4, 4], 0 where it is not; lens distortion is left out."""
-    rays = camera_rays(camera.K, camera.width, camera.height, 1)
+    depth = np.zeros((camera.height, camera.width))
+    left, top, right, bottom = _window(caster.mesh.bounds, T_cam_obj, camera)
+    if left >= right or top >= bottom:
+        return depth
+    shifted = camera.K - np.array([[0, 0, left], [0, 0, top], [0, 0, 0]])
+    rays = camera_rays(shifted, right - left, bottom - top, 1)
     R, t = T_cam_obj[:3, :3], T_cam_obj[:3, 3]
     hits = caster.cast(-R.T @ t, rays @ R)
-    depth = np.zeros(len(rays))
-    depth[hits.ray] = hits.distance
-    return depth.reshape(camera.height, camera.width)
+    seen = np.zeros(len(rays))
+    seen[hits.ray] = hits.distance
+    depth[top:bottom, left:right] = seen.reshape(bottom - top, right - left)
+    return depth
+
+
+def _window(bounds: np.ndarray, T_cam_obj: np.ndarray, camera: Camera) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the pixels that something within bounds [2, 3] of the object frame may cover."""
+    corners = np.array(list(itertools.product(*bounds.T))) @ T_cam_obj[:3, :3].T + T_cam_obj[:3, 3]
+    size = np.array([camera.width, camera.height])
+    if corners[:, 2].min() <= 1e-6 * np.linalg.norm(bounds[1] - bounds[0]):  # reaches behind the camera
+        return 0, 0, camera.width, camera.height
+    projected = corners @ camera.K.T
+    uv = projected[:, :2] / projected[:, 2:]
+    left, top = np.clip(np.floor(uv.min(0)), 0, size).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(uv.max(0)), 0, size).astype(int).tolist()
+    return left, top, right, bottom
 
 
 def distance_image(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
     """Distance to the camera's centre [H, W] of depth along the optical axis [H, W]; 0 stays 0."""
-    height, width = depth.shape
-    lengths = np.linalg.norm(camera_rays(K, width, height, 1), axis=1).reshape(height, width)
-    return depth * lengths
+    row, column = np.nonzero(depth)
+    x, y = (column + 0.5 - K[0, 2]) / K[0, 0], (row + 0.5 - K[1, 2]) / K[1, 1]
+    distance = np.zeros(depth.shape)
+    distance[row, column] = depth[row, column] * np.sqrt(x * x + y * y + 1)
+    return distance
 
 
 def visible_mask(distance_seen: np.ndarray, distance: np.ndarray, delta: float = DELTA) -> np.ndarray:

@@ -9,7 +9,7 @@ import trimesh
 from pasr_perception.evaluation import bop_metrics as bop
 from pasr_perception.evaluation import metrics
 from pasr_perception.geometry.se3 import make_T
-from pasr_perception.render.mesh import Raycaster
+from pasr_perception.render.mesh import Raycaster, camera_rays
 from pasr_perception.types import Camera
 
 TAUS = np.array([0.1, 0.5])
@@ -48,6 +48,22 @@ def test_depth_becomes_distance_from_the_camera():
     distance = bop.distance_image(depth, camera.K)
     assert distance[10, 10] == pytest.approx(4)
     assert distance[10, 20] == pytest.approx(4 * np.hypot(1, 0.5))
+
+
+@pytest.mark.parametrize("t", [(0.2, -0.1, 5.0), (1.6, 0.9, 4.0), (0.0, 0.0, 0.9), (30.0, 0.0, 5.0)])
+def test_depth_is_what_rays_through_all_pixels_find(t):
+    camera = Camera(40, 30, np.array([[50.0, 0, 19.3], [0, 48, 15.8], [0, 0, 1]]))
+    mesh = trimesh.creation.annulus(0.3, 0.8, 1.5)
+    R = trimesh.transformations.rotation_matrix(0.7, [1, 2, 3])[:3, :3]
+    rays = camera_rays(camera.K, camera.width, camera.height, 1)
+    hits = Raycaster(mesh).cast(-R.T @ np.array(t), rays @ R)
+    expected = np.zeros(len(rays))
+    expected[hits.ray] = hits.distance
+    depth = bop.depth_image(Raycaster(mesh), make_T(R, np.array(t)), camera)
+    np.testing.assert_allclose(depth, expected.reshape(30, 40), atol=1e-4)
+    np.testing.assert_allclose(
+        bop.distance_image(depth, camera.K), depth * np.linalg.norm(rays, axis=1).reshape(30, 40), atol=1e-9
+    )
 
 
 def test_average_recall_is_the_mean_over_thresholds_and_no_estimate_is_wrong():
