@@ -218,9 +218,9 @@ class LibraryConfig:
     """How meshes become a library. Crop geometry and splatting chosen here hold for every query of that library."""
 
     points: int = 4096  # area-weighted surface samples per mesh (PASR supplementary A)
-    features: str = "lifted"  # lifted: from rendered views | learned: by a point encoder | both
+    features: str = "lifted"  # lifted: from rendered views | learned: by a point encoder | both | auto: both if bare
     point_encoder: str = ""  # weights of a point encoder (pasr train points); empty = the package's own
-    learned_share: float = 0.3  # of learned features in `both`
+    learned_share: float = 0.3  # of learned features in `both` and `auto`
     lifted_from: str = ""  # a lifted library whose views of the same meshes are used instead of rendering them again
     views: int = 36  # rendered views that features are lifted from, for the so3 pose set
     upright_views: int = 24  # the same for the upright one, which looks from a part of the sphere only
@@ -239,7 +239,7 @@ class LibraryConfig:
     def __post_init__(self) -> None:
         for name in ("points", "views", "upright_views", "supersample", "points_per_pixel", "strangers", "batch_size"):
             _require(getattr(self, name) >= 1, f"library.{name}", "at least 1", getattr(self, name))
-        known = ("lifted", "learned", "both")
+        known = ("lifted", "learned", "both", "auto")
         _require(self.features in known, "library.features", f"one of {', '.join(known)}", self.features)
         _require(0 < self.learned_share < 1, "library.learned_share", "more than 0 and less than 1", self.learned_share)
         _require(self.strangers >= 2, "library.strangers", "at least 2 (a spread is measured)", self.strangers)

@@ -78,7 +78,7 @@ def add(library: Library, meshes: Meshes, options: MeshOptions) -> None:
 def relearn(
     lifted: Annotated[Path, typer.Argument(help="A library of lifted features.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new library.", show_default=False)],
-    features: Annotated[str, typer.Option(help="learned or both; lifted to adapt alone.")] = "both",
+    features: Annotated[str, typer.Option(help="learned, both or auto; lifted to adapt alone.")] = "both",
     adapter: Annotated[str, typer.Option(help="Weights of a feature adapter (pasr train adapter).")] = "",
     point_encoder: Annotated[str, typer.Option(help="Weights of a point encoder (pasr train points).")] = "",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,

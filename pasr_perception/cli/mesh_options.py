@@ -37,7 +37,10 @@ class MeshOptions:
     encoder: Annotated[str | None, typer.Option("--encoder", help="efficientnet-lite0, dinov2 or dinov3.")] = None
     weights: Annotated[str | None, typer.Option(help="Folder or hub id of dinov2/dinov3 weights.")] = None
     features: Annotated[
-        str | None, typer.Option(help="Point features: lifted, learned or both (add: as the library has them).")
+        str | None,
+        typer.Option(
+            help="Point features: lifted, learned, both, or auto: both for meshes without colour (add: as the library has them)."
+        ),
     ] = None
     point_encoder: Annotated[str | None, typer.Option(help="Weights of a point encoder (pasr train points).")] = None
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0 ...")] = None
@@ -63,7 +66,7 @@ class MeshOptions:
         name = self.encoder or (header and header.encoder_name)
         encoder = _said(name=name, weights=self.weights, device=self.device)
         library = _said(features=self.features or (header and header.features.kind), point_encoder=self.point_encoder)
-        if header and header.features.kind == "both":
+        if header and header.features.kind in ("both", "auto"):
             library["learned_share"] = header.features.share
         return dataclasses.replace(
             settings,

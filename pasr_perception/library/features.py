@@ -3,6 +3,9 @@
 Both speak of the same thing, the image encoder's feature at a surface point. Lifted features have seen this very mesh; learned
 ones know what such surfaces look like in photos. `both` is their average at unit length, (1 - w) lifted + w learned: the score
 against a query is then what [sqrt(1-w) lifted, sqrt(w) learned] would give against the query written twice, in half the memory.
+
+Print tells meshes apart, and learned features know little of it; what has no print is told apart by its shape, of which they know
+something. `auto` is thus `both` for meshes whose colours are unknown, and lifted for the others.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class PointFeatures:
         return compared_cloud(self.encoder, self._centred(lifted[:, : frozen_part(self.encoder).dim], cloud))
 
     def _centred(self, lifted: torch.Tensor, cloud: PointCloud) -> torch.Tensor:
-        if self.learned is None:
+        if self.learned is None or (self.source.kind == "auto" and cloud.known):
             return lifted
         learned = centred_cloud(self.learned.encoder.encode(cloud))
         if self.source.kind == "learned":
@@ -51,5 +54,5 @@ def point_features(config: LibraryConfig, encoder: Encoder) -> PointFeatures:
         return PointFeatures(FeatureSource(), None, encoder)
     frozen = frozen_part(encoder)
     loaded = load_point_encoder(config.point_encoder, (frozen.name, frozen.fingerprint), torch.device("cpu"))
-    share = config.learned_share if config.features == "both" else 1.0
+    share = 1.0 if config.features == "learned" else config.learned_share
     return PointFeatures(FeatureSource(config.features, loaded.fingerprint, share), loaded, encoder)

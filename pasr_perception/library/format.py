@@ -21,7 +21,7 @@ ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 ARTEFACT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 ID_RULE = "1 to 100 letters, digits, '.', '_' or '-', not beginning with '.'"
 APPEARANCES = ("known", "unknown")
-FEATURES = ("lifted", "learned", "both")
+FEATURES = ("lifted", "learned", "both", "auto")
 
 Vector = tuple[float, float, float]
 
@@ -32,7 +32,7 @@ class FeatureSource:
 
     kind: str = "lifted"  # one of FEATURES
     point_encoder: str = ""  # fingerprint of the one that learned them
-    share: float = 0.0  # of learned features
+    share: float = 0.0  # of learned features; in `auto` of meshes whose colours are unknown
 
     def __post_init__(self) -> None:
         need(self.kind in FEATURES, "features.kind", f"one of {', '.join(FEATURES)}", self.kind)
@@ -41,8 +41,8 @@ class FeatureSource:
     def __str__(self) -> str:
         if self.kind == "lifted":
             return self.kind
-        shared = f", {self.share:g} of it" if self.kind == "both" else ""
-        return f"{self.kind} (point encoder {self.point_encoder}{shared})"
+        shares = {"both": f", {self.share:g} of it", "auto": f", {self.share:g} of it where colours are unknown"}
+        return f"{self.kind} (point encoder {self.point_encoder}{shares.get(self.kind, '')})"
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ def made(bench, weights: Path, kind: str, share: float = 0.5):
     return point_features(config, bench.encoder)
 
 
+def bare_cloud(cloud: PointCloud) -> PointCloud:
+    return dataclasses.replace(cloud, colours=torch.zeros_like(cloud.colours), known=False)
+
+
 def test_each_source_gives_its_own(bench, weights: Path, cloud: PointCloud, lifted: torch.Tensor) -> None:
     features = made(bench, weights, "lifted")
     assert torch.equal(features(lifted, cloud), lifted)
@@ -71,6 +75,16 @@ def test_both_is_what_a_concatenation_would_score(
     torch.testing.assert_close(made(bench, weights, "both", 0.3)(mine, cloud), centred_cloud(normalize(average, dim=1)))
 
 
+def test_auto_learns_a_share_where_colours_are_unknown(
+    bench, weights: Path, cloud: PointCloud, lifted: torch.Tensor
+) -> None:
+    auto, both, bare = made(bench, weights, "auto", 0.3), made(bench, weights, "both", 0.3), bare_cloud(cloud)
+    assert cloud.known
+    assert torch.equal(auto(lifted, cloud), lifted)
+    assert torch.equal(auto(lifted, bare), both(lifted, bare))
+    assert not torch.equal(auto(lifted, bare), lifted)
+
+
 def test_up_is_turned_upwards(bench) -> None:
     samples = sample_surface(normalised(bench.meshes["truck"]), 50, seed=0)
     cloud = PointCloud.of(samples, None, "+z")
@@ -78,33 +92,38 @@ def test_up_is_turned_upwards(bench) -> None:
     torch.testing.assert_close(cloud.normals[:, 1], torch.as_tensor(samples.normals[:, 2]))
 
 
-def test_a_library_says_what_its_features_are_and_keeps_to_it(bench, weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "where"), [("both", ""), ("auto", " where colours are unknown")])
+def test_a_library_says_what_its_features_are_and_keeps_to_it(
+    bench, weights: Path, tmp_path: Path, kind: str, where: str
+) -> None:
     config = dataclasses.replace(
         bench.config,
         points=250,
         views=4,
         upright_views=4,
-        features="both",
+        features=kind,
         point_encoder=str(weights),
         learned_share=0.4,
     )
     path = tmp_path / "lib"
     build_library([bench.source("can")], path, bench.encoder, config)
     header = MeshLibrary.open(path).header
-    assert (header.features.kind, header.features.share) == ("both", 0.4)
+    assert (header.features.kind, header.features.share) == (kind, 0.4)
     assert len(header.features.point_encoder) == 16
-    assert str(header.features) == f"both (point encoder {header.features.point_encoder}, 0.4 of it)"
+    assert str(header.features) == f"{kind} (point encoder {header.features.point_encoder}, 0.4 of it{where})"
     for other in (dataclasses.replace(config, features="lifted"), dataclasses.replace(config, learned_share=0.6)):
-        with pytest.raises(LibraryError, match=r"has both .* point features, not"):
+        with pytest.raises(LibraryError, match=rf"has {kind} .* point features, not"):
             add_to_library(path, [bench.source("truck")], bench.encoder, other)
-        with pytest.raises(LibraryError, match="was begun with features both"):
+        with pytest.raises(LibraryError, match=f"was begun with features {kind}"):
             build_library([bench.source("truck")], path, bench.encoder, other, resume=True)
     add_to_library(path, [bench.source("truck")], bench.encoder, config)
     assert len(MeshLibrary.open(path)) == 2
 
 
 def test_bad_settings_and_missing_weights_are_named(bench, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"library\.features: expected one of lifted, learned, both, got 'painted'"):
+    with pytest.raises(
+        ConfigError, match=r"library\.features: expected one of lifted, learned, both, auto, got 'painted'"
+    ):
         LibraryConfig(features="painted")
     with pytest.raises(ConfigError, match=r"library\.learned_share: expected more than 0 and less than 1"):
         LibraryConfig(learned_share=1.0)
