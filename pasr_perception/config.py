@@ -28,7 +28,7 @@ class EncoderConfig:
     """Which 2D foundation model gives the patch features."""
 
     name: str = "efficientnet-lite0"  # efficientnet-lite0 | dinov2 | dinov3
-    weights: str = ""  # dinov2/dinov3: local folder or hub id; empty = the package's own weights where it has them
+    weights: str = ""  # dinov2/dinov3: local folder or hub id; else a file of pasr train backbone; empty = published
     device: str = "auto"  # auto | cpu | cuda | cuda:0 ...
     batch_size: int = 0  # crops per forward pass; 0 = one on a CPU, whose caches hold no more, eight elsewhere
     precision: str = "auto"  # of the network: float32 | bfloat16 | auto: bfloat16 on CUDA, float32 on a CPU

@@ -35,7 +35,9 @@ class MeshOptions:
         None
     )
     encoder: Annotated[str | None, typer.Option("--encoder", help="efficientnet-lite0, dinov2 or dinov3.")] = None
-    weights: Annotated[str | None, typer.Option(help="Folder or hub id of dinov2/dinov3 weights.")] = None
+    weights: Annotated[
+        str | None, typer.Option(help="Folder or hub id of dinov2/dinov3 weights; or a file of `pasr train backbone`.")
+    ] = None
     features: Annotated[
         str | None,
         typer.Option(

@@ -9,14 +9,16 @@ import typer
 
 from pasr_perception.cli.terminal import errors_in_words, progress_bar
 
-train_app = typer.Typer(help="Train on meshes: point encoder, global embedding, feature adapter.", no_args_is_help=True)
+train_app = typer.Typer(
+    help="Train on meshes: point encoder, global embedding, feature adapter, backbone.", no_args_is_help=True
+)
 
 STOPPED = "stopped; finished epochs and observations are kept (go on with the same command and --resume)"
 
 
 @train_app.callback()
 def train() -> None:
-    """Train on meshes: point encoder, global embedding, feature adapter."""
+    """Train on meshes: point encoder, global embedding, feature adapter, backbone."""
 
 
 @train_app.command()
@@ -125,3 +127,37 @@ def adapter(
         typer.echo(
             f"{name}: {scores['near']:.3f} of cells matched to their place, {scores['top1']:.3f} of meshes found"
         )
+
+
+@train_app.command()
+def backbone(
+    photos: Annotated[Path, typer.Argument(help="Photos that `pasr data generate` made of meshes for training.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    watched: Annotated[
+        Path | None,
+        typer.Option(help="Photos of meshes for validation, that say when to stop; default: the same folder."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, help="0: the published weights, their projection fitted anew.")] = 300,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 5e-5,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Tune the last blocks of the default backbone on synthetic photos, for dense correspondence."""
+    with errors_in_words():
+        import torch
+
+        from pasr_perception.data.split import TRAIN, VALIDATION
+        from pasr_perception.data.synthetic.photo_set import PhotoSet
+        from pasr_perception.encoders.efficientnet_lite import EfficientNetLite
+        from pasr_perception.encoders.tuned import save_backbone
+        from pasr_perception.training.backbone import TuneConfig, tune
+        from pasr_perception.training.mesh_views import ViewConfig, look_at_meshes
+
+        encoder, seen = EfficientNetLite(torch.device("cpu")), ViewConfig(seed=seed)
+        config = TuneConfig(steps=steps, learning_rate=learning_rate, seed=seed)
+        with progress_bar(None) as tell:
+            train = look_at_meshes(PhotoSet.open(photos), TRAIN, encoder, seen, tell)
+            held_out = look_at_meshes(PhotoSet.open(watched or photos), VALIDATION, encoder, seen, tell)
+            tuned = tune(encoder, train, held_out, config, tell)
+        save_backbone(output, encoder.name, tuned)
+    for name, scores in tuned.card["validation"].items():
+        typer.echo(f"{name}: {scores['matched']:.3f} of held-out points matched, loss {scores['loss']:.3f}")

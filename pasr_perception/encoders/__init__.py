@@ -24,9 +24,11 @@ def load_encoder(config: EncoderConfig) -> tuple[Encoder, torch.device]:
 def _frozen(config: EncoderConfig) -> tuple[Encoder, torch.device]:
     device = pick_device(config.device)
     if config.name == "efficientnet-lite0":
-        from pasr_perception.encoders.efficientnet_lite import EfficientNetLite
+        from pasr_perception.encoders.efficientnet_lite import NAME, TAPS, EfficientNetLite
+        from pasr_perception.encoders.tuned import load_backbone
 
-        return EfficientNetLite(device, precision=config.precision, compiled=config.compile), device
+        tuned = load_backbone(config.weights, NAME, len(TAPS)) if config.weights else None
+        return EfficientNetLite(device, precision=config.precision, compiled=config.compile, tuned=tuned), device
     from pasr_perception.encoders.dino import load_dino
 
     return load_dino(config, device), device

@@ -143,7 +143,7 @@ def save_adapter(
         "image_encoder": json.dumps(image_encoder),
         "card": json.dumps(card),
     }
-    write_weights(path, module, plain)
+    write_weights(path, module.state_dict(), plain)
 
 
 def load_adapter(path: str | Path, image_encoder: tuple[str, str]) -> LoadedAdapter:

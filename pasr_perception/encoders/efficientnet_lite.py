@@ -2,13 +2,13 @@
 
 Three deep taps (112, 192 and 320 channels) are kept on one stride-16 grid: the last stage's stride is taken out and its
 convolutions dilated instead (a trous), which gives the same features on a twice finer grid. What is compared are fixed linear
-projections of the taps (`projection.py`).
+projections of the taps (`projection.py`). The blocks after the first tap may be tuned ones (`tuned.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pasr_perception.encoders.base import EncoderError, check_images, number_type
 from pasr_perception.encoders.projection import FeatureProjection, load_projection
+from pasr_perception.encoders.tuned import Tail, TunedBackbone
 
+NAME = "efficientnet-lite0"
 IMAGE_SIZE = 448
 STRIDE = 16
 TAPS = (10, 14, 15)  # blocks whose outputs are kept
@@ -82,7 +84,7 @@ def unprojected() -> FeatureProjection:
 class EfficientNetLite:
     """Encoder of 448 px crops into 28 x 28 features (see `base.Encoder`)."""
 
-    name = "efficientnet-lite0"
+    name = NAME
     image_size = IMAGE_SIZE
     grid = IMAGE_SIZE // STRIDE
 
@@ -92,13 +94,23 @@ class EfficientNetLite:
         projection: FeatureProjection | None = None,
         precision: str = "auto",
         compiled: bool = False,
+        tuned: TunedBackbone | None = None,
     ) -> None:
+        """Without a projection with the tuned weights' own, or the package's. Raises EncoderError for weights that do not fit."""
+        if projection is None and tuned is not None:
+            projection = tuned.projection
         if projection is None:
             projection = load_projection(resources.files("pasr_perception.encoders") / PROJECTION_FILE, CHANNELS)
         self._device, self._type = device, number_type(precision, device)
         network = dilated_efficientnet_lite0()
-        self.fingerprint = _fingerprint(network, projection)  # of the published weights, whatever is done to them below
-        self._network = speed_up(network).to(device)
+        replaced = {} if tuned is None else tuned.tail
+        # of the published weights, whatever is done to them below, and of those that take their place
+        self.fingerprint = _fingerprint(network, projection, replaced)
+        self._network = speed_up(network)
+        self.tail = Tail(dict(list(enumerate(network._blocks))[TAPS[0] + 1 :]), TAPS)
+        if replaced:
+            _replace(self.tail, replaced)
+        self._network.to(device)
         self._forward: Callable[[torch.Tensor], list[torch.Tensor]] = self._tapped
         if compiled:
             self._forward = torch.compile(self._tapped)
@@ -115,24 +127,39 @@ class EfficientNetLite:
     @torch.no_grad()
     def taps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The raw taps, each [B, C, 28, 28]."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._type == torch.bfloat16):
+            return [tap.float() for tap in self._forward(self._input(images))]
+
+    @torch.no_grad()
+    def first_tap(self, images: torch.Tensor) -> torch.Tensor:
+        """The first of the raw taps [B, C, 28, 28], float32, which `tail` makes the others of."""
+        return self._head(self._input(images))
+
+    def _input(self, images: torch.Tensor) -> torch.Tensor:
         check_images(images, IMAGE_SIZE)
         x = (images.to(self._device).float() - self._mean) / self._std
-        x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._type == torch.bfloat16):
-            return [tap.float() for tap in self._forward(x)]
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _tapped(self, x: torch.Tensor) -> list[torch.Tensor]:
-        network, taps = self._network, []
+        return self.tail(self._head(x))
+
+    def _head(self, x: torch.Tensor) -> torch.Tensor:
+        network = self._network
         x = network._swish(network._bn0(network._conv_stem(x)))
-        for i, block in enumerate(network._blocks):
+        for block in network._blocks[: TAPS[0] + 1]:
             x = block(x)
-            if i in TAPS:
-                taps.append(x)
-        return taps
+        return x
 
 
-def _fingerprint(network: nn.Module, projection: FeatureProjection) -> str:
+def _replace(tail: Tail, weights: Mapping[str, torch.Tensor]) -> None:
+    try:
+        tail.load_state_dict(weights)
+    except RuntimeError as error:
+        raise EncoderError(f"tuned weights do not fit the backbone {NAME}: {error}") from error
+
+
+def _fingerprint(network: nn.Module, projection: FeatureProjection, replaced: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256(f"{IMAGE_SIZE} {TAPS} {DILATED_FROM}".encode())
-    for tensor in (*network.state_dict().values(), *projection.tensors().values()):
+    for tensor in (*network.state_dict().values(), *projection.tensors().values(), *replaced.values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

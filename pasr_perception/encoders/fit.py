@@ -94,6 +94,11 @@ def fit_projection(
             logger.warning("not used: %s", error)
     if not found:
         raise ValueError("sources: expected at least one readable mesh, got none")
+    return statistics(found, config)
+
+
+def statistics(found: Sequence[PointViews], config: FitConfig) -> FeatureProjection:
+    """The projection fitted on these observations."""
     visible = torch.cat([view.features[view.seen] for view in found])  # [n, sum C]
     mean = visible.mean(0)
     parts = (visible - mean).split(CHANNELS, 1)

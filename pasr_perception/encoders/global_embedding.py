@@ -96,7 +96,7 @@ def save_global(
     """Write weights (float16) with their configuration and card (data, recipe, scores); the file at `path` is replaced."""
     plain = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(module.config))}
     plain |= {"image_encoder": json.dumps(image_encoder), "card": json.dumps(card or {})}
-    write_weights(path, module, plain)
+    write_weights(path, module.state_dict(), plain)
 
 
 def load_global(path: str | Path, image_encoder: tuple[str, str]) -> GlobalEmbedding:

@@ -9,7 +9,7 @@ Statistics are fitted on meshes other than the demo's (`pasr encoder fit`), ship
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -89,22 +89,25 @@ def save_projection(projection: FeatureProjection, path: str | Path) -> None:
     save_file({name: t.contiguous() for name, t in projection.tensors().items()}, path)
 
 
+def projection_of(tensors: Mapping[str, torch.Tensor], taps: int) -> FeatureProjection:
+    """The statistics that `FeatureProjection.tensors` took apart. Raises KeyError for one that is missing."""
+    return FeatureProjection(
+        tuple(tensors[f"mean.{i}"] for i in range(taps)),
+        tuple(tensors[f"whitening.{i}"] for i in range(taps)),
+        tensors["stable_mean"],
+        tensors["stable"],
+        float(tensors["stable_share"]),
+    )
+
+
 def load_projection(path: Traversable, channels: Sequence[int]) -> FeatureProjection:
     """Read statistics for taps of the given channel counts; raises EncoderError if the file is missing or does not fit."""
     if not path.is_file():
         raise EncoderError(
             f"{path}: feature statistics missing; reinstall pasr_perception, or make them: pasr encoder fit"
         )
-    tensors = load(path.read_bytes())
-    n = range(len(channels))
     try:
-        projection = FeatureProjection(
-            tuple(tensors[f"mean.{i}"] for i in n),
-            tuple(tensors[f"whitening.{i}"] for i in n),
-            tensors["stable_mean"],
-            tensors["stable"],
-            float(tensors["stable_share"]),
-        )
+        projection = projection_of(load(path.read_bytes()), len(channels))
     except KeyError as error:
         raise EncoderError(f"{path}: holds no tensor {error}; it was not made by `pasr encoder fit`") from error
     got = [len(m) for m in projection.mean]

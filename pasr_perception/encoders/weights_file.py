@@ -1,4 +1,4 @@
-"""Files of a module's weights: float16 tensors with what is to be known of them as text, in safetensors."""
+"""Files of weights: float16 tensors with what is to be known of them as text, in safetensors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from pasr_perception.library.files import write_atomically
 
 
-def write_weights(path: str | Path, module: nn.Module, plain: Mapping[str, str]) -> None:
-    """Write a module's weights with `plain` beside them; the file at `path` is replaced."""
-    weights = {name: tensor.detach().cpu().half().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomically(Path(path), lambda file: save_file(weights, file, dict(plain)))
+def write_weights(path: str | Path, weights: Mapping[str, torch.Tensor], plain: Mapping[str, str]) -> None:
+    """Write weights, as a module's `state_dict` names them, with `plain` beside them; the file at `path` is replaced."""
+    halves = {name: tensor.detach().cpu().half().contiguous() for name, tensor in weights.items()}
+    write_atomically(Path(path), lambda file: save_file(halves, file, dict(plain)))
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

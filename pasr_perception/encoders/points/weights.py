@@ -46,7 +46,7 @@ def save_point_encoder(
         "image_encoder": json.dumps(image_encoder),
         "card": json.dumps(card),
     }
-    write_weights(path, encoder, plain)
+    write_weights(path, encoder.state_dict(), plain)
 
 
 def load_point_encoder(path: str, image_encoder: tuple[str, str], device: torch.device) -> LoadedPoints:
