@@ -8,6 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pasr_perception.cli.train import train_app
+from pasr_perception.data.synthetic.photo_set import PhotoSet
+from pasr_perception.encoders.efficientnet_lite import NAME, TAPS, EfficientNetLite, unprojected
+from pasr_perception.encoders.tuned import TunedBackbone, load_backbone
+from pasr_perception.training.backbone import TuneConfig
 from pasr_perception.training.loop import TrainingResult, Validation
 from pasr_perception.training.run import TrainRequest
 
@@ -52,6 +56,34 @@ def test_epochs_can_be_said(bench, asked, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert asked[0][1].train.epochs == 7
     assert asked[0][1].resume
+
+
+def test_a_backbone_is_tuned_on_one_part_and_watched_on_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looked: list[tuple[Path, str]] = []
+
+    def look(photos: Path, part: str, *more: object) -> list[str]:
+        looked.append((photos, part))
+        return [part]
+
+    def tune(encoder: EfficientNetLite, train, watched, config: TuneConfig, progress) -> TunedBackbone:
+        assert (train, watched) == (["train"], ["validation"])
+        assert (config.steps, config.learning_rate, config.seed) == (7, 1e-4, 2)
+        scores = {"published": {"matched": 0.5, "loss": 1.0}, "tuned": {"matched": 0.75, "loss": 0.5}}
+        return TunedBackbone(dict(encoder.tail.state_dict()), unprojected(), {"validation": scores})
+
+    monkeypatch.setattr(PhotoSet, "open", lambda path: path)
+    monkeypatch.setattr("pasr_perception.training.mesh_views.look_at_meshes", look)
+    monkeypatch.setattr("pasr_perception.training.backbone.tune", tune)
+    out, mine, theirs = tmp_path / "b.safetensors", tmp_path / "a", tmp_path / "b"
+    done = pasr(
+        "backbone", mine, "-o", out, "--watched", theirs, "--steps", 7, "--learning-rate", 1e-4, "--seed", 2
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert looked == [(mine, "train"), (theirs, "validation")]
+    assert "tuned: 0.750 of held-out points matched" in done.output
+    assert load_backbone(out, NAME, len(TAPS)).card["validation"]["tuned"]["matched"] == 0.75
 
 
 def test_errors_are_one_line(bench, tmp_path: Path) -> None:
