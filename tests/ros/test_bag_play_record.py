@@ -137,7 +137,8 @@ def test_a_signal_ends_both_with_a_complete_bag(bag, tmp_path, environment, numb
 
 
 def test_hold_waits_for_the_answer_to_every_frame(bag, tmp_path, environment):
-    # the answering node: the boxes of the frame come back 0.3 s later as objects, one by one, newest only
+    # the answering node: the boxes of the frame come back 0.3 s later as objects, one by one, newest only; the timer wakes rclpy,
+    # which may sleep through a SIGTERM that comes just before it waits
     answer = (
         "import time, rclpy\n"
         "from rclpy.qos import QoSProfile\n"
@@ -149,6 +150,7 @@ def test_hold_waits_for_the_answer_to_every_frame(bag, tmp_path, environment):
         "    time.sleep(0.3)\n"
         "    out.publish(Detection3DArray(header=m.header))\n"
         "node.create_subscription(Detection2DArray, '/detections', work, QoSProfile(depth=1))\n"
+        "node.create_timer(0.1, lambda: None)\n"
         "rclpy.spin(node)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", answer], env=environment, stderr=subprocess.DEVNULL)
@@ -164,8 +166,8 @@ def test_hold_waits_for_the_answer_to_every_frame(bag, tmp_path, environment):
                 code, output = recorder.finish()
                 assert code == 0, output
     finally:
-        child.kill()  # rclpy may sleep through a SIGTERM that comes just before it waits, with no timer to wake it
-        child.wait()
+        child.terminate()
+        child.wait()  # until it has left the graph, in which the next test must not meet it
     assert [p.stamp_ns for p in read_published(tmp_path / "rec")] == [START + i * PERIOD for i in range(6)]
 
 

@@ -262,7 +262,7 @@ def test_a_build_goes_on_after_kill_9(
     )
     process.start()
     journal = path / "library.jsonl"
-    for _ in range(3000):
+    for _ in range(15_000):
         if journal.exists() and journal.read_bytes().count(b"\n") == 1 + len(listed):
             break
         time.sleep(0.02)
