@@ -53,17 +53,18 @@ class CoarseConfig:
     first_meshes: int = 512  # meshes that remain after a look at 48 templates of each
     second_meshes: int = 128  # of these, after a look at 192
     shortlist_meshes: int = 32  # of these, after a look at all: meshes that may be looked at exactly
-    poses_each: int = 8  # poses of each of them that are
-    poses_more: int = 128  # poses that are besides, of all of them together
+    poses_each: int = 12  # poses of each of them that are
+    poses_more: int = 192  # poses that are besides, of all of them together
+    exact_poses: int = 64  # of all these, after a look at their leading channels: poses that are scored exactly
     top_k: int = 10  # candidates kept over all meshes
     per_mesh: int = 2  # distinct poses of one mesh among them at most
     outline_weight: float = 0.12  # similarity that a box aspect wrong by a factor e costs
-    resident_mb: int = 2048  # meshes held ready on the device: with 2000 poses about 7 MB each, 17 on a GPU
+    resident_mb: int = 2048  # meshes held ready on the device: with 2000 poses about 8 MB each, 18 on a GPU
 
     def __post_init__(self) -> None:
         known = ("shortlist", "exhaustive")
         _require(self.method in known, "coarse.method", f"one of {', '.join(known)}", self.method)
-        for name in ("shortlist_meshes", "poses_each", "top_k", "resident_mb"):
+        for name in ("shortlist_meshes", "poses_each", "exact_poses", "top_k", "resident_mb"):
             _require(getattr(self, name) >= 1, f"coarse.{name}", "at least 1", getattr(self, name))
         narrowing = f"{self.shortlist_meshes} (shortlist_meshes)..{self.first_meshes} (first_meshes)"
         fits = self.shortlist_meshes <= self.second_meshes <= self.first_meshes

@@ -15,7 +15,7 @@ import torch
 
 from pasr_perception.bank import Bank
 from pasr_perception.budget import check_fits, free_bytes, needs
-from pasr_perception.coarse import coarse_search, quarter_turns, turn_maps
+from pasr_perception.coarse import Shortlist, coarse_search, quarter_turns, turn_maps
 from pasr_perception.confidence import is_ambiguous
 from pasr_perception.config import PasrConfig, RefineConfig
 from pasr_perception.crop import CropSpec, crop_detections, look_through
@@ -30,6 +30,7 @@ from pasr_perception.rank import Ranked, rank
 from pasr_perception.refine import Boxes, Contest, Hypotheses, RenderScene, outline_size, polish, refine, splat_margin
 from pasr_perception.refine.likeness import likeness
 from pasr_perception.shortlist import Shortlister
+from pasr_perception.sieve import Sieve
 from pasr_perception.templates import outline_mismatch
 from pasr_perception.types import (
     Camera,
@@ -48,7 +49,7 @@ from pasr_perception.uncertainty import Uncertainty
 
 logger = logging.getLogger(__name__)
 
-CLIMBED_CHANNELS = 64  # leading ones that tell refinement where to look; measured, 128 find no more
+LEADING_CHANNELS = 64  # that tell refinement and the sieve where to look; measured, 128 find no more
 
 
 def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
@@ -93,7 +94,7 @@ class Pipeline:
         self._attraction = attraction(library)
         rivals = self._attraction.rivals(config.rank.known_margin)
         bank = read_bank(library)
-        channels = None if bank is None else bank.basis.channels[:, :CLIMBED_CHANNELS].contiguous()
+        channels = None if bank is None else bank.basis.channels[:, :LEADING_CHANNELS].contiguous()
         self._space = ResidentLibrary(library, rivals, device, config.coarse.resident_mb * 2**20, channels)
         self.turns = tuple(range(1 + max(max(turns) for turns in self._space.turns)))
         if bank is not None:
@@ -101,7 +102,7 @@ class Pipeline:
             wanted = needs(bank, stored, len(self.turns), config.coarse.resident_mb * 2**20, device)
             check_fits(wanted, free_bytes(device), device)
         self._uncertainty = Uncertainty(library, self._space, self._scene)
-        self._shortlist = self._shortlister(bank) if config.coarse.method == "shortlist" else None
+        self._shortlist = self._shortlister(bank, channels) if config.coarse.method == "shortlist" else None
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
 
     @classmethod
@@ -117,8 +118,8 @@ class Pipeline:
         encoder = (self.encoder.name, self.encoder.fingerprint)
         return Pipeline(MeshLibrary.open(library_dir, encoder), self.encoder, self.config, self.device)
 
-    def _shortlister(self, bank: Bank | None) -> Shortlister | None:
-        if bank is None:
+    def _shortlister(self, bank: Bank | None, channels: torch.Tensor | None) -> Shortlist | None:
+        if bank is None or channels is None:
             logger.warning(
                 "library %s has no index that this version reads: every mesh is searched exhaustively, which is slow; "
                 "make it with `pasr library build --resume` and the same meshes",
@@ -126,7 +127,9 @@ class Pipeline:
             )
             return None
         margin = self._space.rivals.offset - self._attraction.mean
-        return Shortlister(bank.to(self.device), self._space.turns, margin, self.config.coarse)
+        coarse = self.config.coarse
+        shortlister = Shortlister(bank.to(self.device), self._space.turns, margin, coarse)
+        return Sieve(shortlister, self._space, channels.to(self.device), coarse)
 
     def detect(
         self,

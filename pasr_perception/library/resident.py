@@ -1,15 +1,16 @@
 """What of a library is held on the searching device: the meshes that were looked at last, within a bound.
 
-A mesh costs points * (D + 3) * 4 bytes for its cloud and 12 for each covered cell of its templates: about 7 MB with 2000 poses, 320
-channels and 4096 points. Templates take 8 bytes for every (cell, point) pair, another 10 MB: on the CPU they are views of the
-library's file, which processes share and which is read again when memory is short, so there they do not count.
+A mesh costs points * (D + 64 + 3) * 4 bytes for its cloud, whose 64 leading channels are held once more, and 12 for each covered
+cell of its templates: about 8 MB with 2000 poses, 320 channels and 4096 points. Templates take 8 bytes for every (cell, point)
+pair, another 10 MB: on the CPU they are views of the library's file, which processes share and which is read again when memory is
+short, so there they do not count.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +40,7 @@ class ResidentMesh:
 
     points: torch.Tensor  # [N, 3] float32
     sparse: SparseCloud  # as the search reads it
+    rough: SparseCloud  # the same with the leading channels only; all where none are known
 
     @cached_property
     def outer(self) -> torch.Tensor:
@@ -57,7 +59,8 @@ class ResidentMesh:
 
     @property
     def bytes(self) -> int:
-        return self.points.nbytes + self.sparse.bytes
+        own = 0 if self.rough is self.sparse else self.rough.features.nbytes
+        return self.points.nbytes + self.sparse.bytes + own
 
 
 def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -95,10 +98,9 @@ class ResidentLibrary:
             self._held.move_to_end(index)
             return held
         data = self._library.data(index)
-        loaded = ResidentMesh(
-            data.points.to(self._device),
-            SparseCloud.of(data.features.to(self._device).float(), self._library.templates(index).to(self._device)),
-        )
+        sparse = SparseCloud.of(data.features.to(self._device).float(), self._library.templates(index).to(self._device))
+        rough = sparse if self._channels is None else replace(sparse, features=sparse.features @ self._channels)
+        loaded = ResidentMesh(data.points.to(self._device), sparse, rough)
         self._held[index] = loaded
         self.bytes += loaded.bytes
         while self.bytes > self._limit and len(self._held) > 1:
@@ -115,6 +117,10 @@ class ResidentLibrary:
 
     def sparse(self, mesh: int) -> SparseCloud:
         return self.mesh(mesh).sparse
+
+    def rough(self, mesh: int) -> SparseCloud:
+        """A mesh with the leading channels of its features only; with all where none are known."""
+        return self.mesh(mesh).rough
 
     def clouds(self, meshes: Sequence[int]) -> Clouds:
         """The point clouds of some meshes, in their order."""

@@ -96,6 +96,14 @@ def test_the_best_pose_says_how_sure_it_is(answers) -> None:
         assert all(h.covariance is None for h in found.hypotheses[1:])
 
 
+def test_hypotheses_say_how_alike_their_meshes_look_from_the_camera(pipeline, answers) -> None:
+    for _, _, found in answers:
+        alike = pipeline.likeness(found.hypotheses)
+        assert list(alike) == [h.mesh_id for h in found.hypotheses]
+        assert alike[found.best.mesh_id] == pytest.approx(1.0, abs=1e-5)
+        assert all(-1 <= alike[h.mesh_id] < 0.95 for h in found.hypotheses[1:])
+
+
 def test_refinement_improves_on_the_coarse_poses(answers) -> None:
     before, after, gain = [], [], []
     for mesh_id, T, found in answers:

@@ -1,0 +1,69 @@
+"""Sieve: of a shortlist's poses, those that are worth all channels, by a look at the leading ones.
+
+Most of what tells poses apart lies in the library's leading channels (`bank.Basis`), and eq. 8 of a few channels costs as many
+times less. So a shortlist may be long, and the exact scores few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from pasr_perception.coarse import MeshPoses, Shortlist
+from pasr_perception.config import CoarseConfig
+from pasr_perception.templates import SparseCloud, log_aspect, score_poses, turned_aspect
+from pasr_perception.types import Rivals
+
+EACH = 2  # poses of every mesh that stay: channels beyond the leading ones matter more to some meshes than to others
+
+
+class RoughSpace(Protocol):
+    """What the sieve reads of a library."""
+
+    @property
+    def rivals(self) -> Rivals: ...
+
+    def rough(self, mesh: int) -> SparseCloud:
+        """A mesh with the leading channels of its features only."""
+
+
+class Sieve:
+    """Called like the shortlist that it stands behind."""
+
+    def __init__(self, shortlist: Shortlist, space: RoughSpace, channels: torch.Tensor, config: CoarseConfig) -> None:
+        """`channels` [D, R] are orthonormal, those that `RoughSpace.rough` keeps."""
+        self._shortlist, self._space, self._channels, self._config = shortlist, space, channels, config
+
+    def __call__(self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None]) -> list[list[MeshPoses]]:
+        """For every crop the meshes and poses worth an exact look; maps [B, T, D, g, g], box_size [B, 2]."""
+        listed = self._shortlist(maps, box_size, only)
+        cells = maps.flatten(3).transpose(2, 3) @ self._channels  # [B, T, g*g, R]
+        aspect = log_aspect(box_size)
+        return [self._kept(*each) for each in zip(cells, aspect, listed, strict=True)]
+
+    def _kept(self, cells: torch.Tensor, aspect: torch.Tensor, listed: list[MeshPoses]) -> list[MeshPoses]:
+        """What stays of one crop's list: cells [T, g*g, R], log aspect [] of its box."""
+        if sum(len(poses.pose) for poses in listed) <= self._config.exact_poses:
+            return listed
+        values = [self._value(cells, aspect, poses) for poses in listed]
+        mesh = torch.tensor([poses.mesh for poses in listed]).repeat_interleave(torch.tensor([len(v) for v in values]))
+        margin = self._space.rivals.margin(torch.cat(values), mesh).numpy()
+        least = np.partition(margin, -self._config.exact_poses)[-self._config.exact_poses]
+        kept, begin = [], 0
+        for poses, value in zip(listed, values, strict=True):
+            stays = margin[begin : begin + len(value)] >= least
+            stays[np.argsort(-value.numpy(), kind="stable")[:EACH]] = True
+            begin += len(value)
+            kept.append(MeshPoses(poses.mesh, poses.turn[stays], poses.pose[stays]))
+        return kept
+
+    def _value(self, cells: torch.Tensor, aspect: torch.Tensor, poses: MeshPoses) -> torch.Tensor:
+        """Rough similarity less the outline's mismatch [k], on the CPU."""
+        cloud = self._space.rough(poses.mesh)
+        similarity = score_poses(cells, cloud, poses.turn.tolist(), poses.pose.tolist())
+        turn, pose = (torch.from_numpy(i).to(cells.device) for i in (poses.turn, poses.pose))
+        mismatch = (turned_aspect(aspect, turn) - log_aspect(cloud.templates.outline[pose])).abs()
+        return (similarity - self._config.outline_weight * mismatch).cpu()

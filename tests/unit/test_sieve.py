@@ -1,0 +1,104 @@
+"""The sieve keeps what the exact scores would choose, of every mesh something, and lets short lists pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pasr_perception.coarse import MeshPoses, coarse_search
+from pasr_perception.config import CoarseConfig
+from pasr_perception.render.splat import SplatConfig
+from pasr_perception.sieve import EACH, Sieve
+from pasr_perception.templates import SparseCloud, build_templates, log_aspect, score_poses
+from pasr_perception.types import Rivals
+
+GRID, POSES, MESHES, DIM, LEADING = 14, 40, 4, 16, 8
+CONFIG = CoarseConfig(exact_poses=12, top_k=5)
+
+
+@dataclass(frozen=True)
+class Space:
+    """The toy's space, which knows leading channels as well."""
+
+    whole: Any
+    channels: torch.Tensor
+
+    @property
+    def rivals(self) -> Rivals:
+        return self.whole.rivals
+
+    @property
+    def turns(self) -> tuple[tuple[int, ...], ...]:
+        return self.whole.turns
+
+    def sparse(self, mesh: int) -> SparseCloud:
+        return self.whole.sparse(mesh)
+
+    def rough(self, mesh: int) -> SparseCloud:
+        cloud = self.whole.sparse(mesh)
+        return dataclasses.replace(cloud, features=cloud.features @ self.channels)
+
+
+@pytest.fixture(scope="module")
+def space(toy) -> tuple[Space, torch.Tensor]:
+    """Four meshes whose features lie mostly in a subspace, and the map [1, 1, D, g, g] of the third one at its pose 7."""
+    splat = SplatConfig(GRID, 0.1, 8, 0.2)
+    poses = toy.rotations(POSES)
+    basis = torch.linalg.qr(torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(3)))[0]
+    loud = torch.cat([torch.ones(LEADING), torch.full((DIM - LEADING,), 0.3)])
+    made = []
+    for seed in range(MESHES):
+        points, features = toy.cloud(seed, dim=DIM)
+        made.append((points, torch.nn.functional.normalize(features * loud @ basis.T, dim=1)))
+    templates = tuple(build_templates(p, f, poses, toy.view, splat) for p, f in made)
+    maps = toy.shown(*made[2], poses[[7]], splat)[:, None]
+    rivals = Rivals(torch.zeros(MESHES), torch.ones(MESHES))
+    whole = toy.Space(tuple(p for p, _ in made), tuple(f for _, f in made), templates, ((0,),) * MESHES, rivals)
+    return Space(whole, basis[:, :LEADING].contiguous()), maps
+
+
+def everything(*_: object) -> list[list[MeshPoses]]:
+    return [[MeshPoses(m, np.zeros(POSES, np.int64), np.arange(POSES)) for m in range(MESHES)]]
+
+
+def test_the_search_behind_it_finds_what_it_finds_without(space) -> None:
+    library, maps = space
+    box = library.whole.made[2].outline[[7]]
+    exact = coarse_search(maps, box, library, CONFIG)[0]
+    sieve = Sieve(everything, library, library.channels, CONFIG)
+    found = coarse_search(maps, box, library, CONFIG, shortlist=sieve)[0]
+    assert found.mesh_index[0] == exact.mesh_index[0] == 2
+    assert torch.equal(found.rotation[0], exact.rotation[0])
+    assert found.value[0] == pytest.approx(float(exact.value[0]), abs=1e-6)
+
+
+def test_it_keeps_so_many_poses_and_some_of_every_mesh(space) -> None:
+    library, maps = space
+    (kept,) = Sieve(everything, library, library.channels, CONFIG)(maps, torch.ones(1, 2), [None])
+    assert [poses.mesh for poses in kept] == list(range(MESHES))
+    assert min(len(poses.pose) for poses in kept) >= EACH
+    assert CONFIG.exact_poses <= sum(len(poses.pose) for poses in kept) <= CONFIG.exact_poses + EACH * MESHES
+
+
+def test_it_keeps_those_that_fit_best_by_the_leading_channels(space) -> None:
+    library, maps = space
+    rough = [library.rough(m) for m in range(MESHES)]
+    (kept,) = Sieve(everything, library, library.channels, CONFIG)(maps, torch.ones(1, 2), [None])
+    cells = maps[0].flatten(2).transpose(1, 2) @ library.channels
+    for poses in kept:
+        value = score_poses(cells, rough[poses.mesh], [0] * POSES, list(range(POSES)))
+        value -= CONFIG.outline_weight * log_aspect(rough[poses.mesh].templates.outline).abs()
+        worst = value[torch.from_numpy(poses.pose)].min()
+        left_out = np.setdiff1d(np.arange(POSES), poses.pose)
+        assert (value[torch.from_numpy(left_out)] <= worst + 1e-6).all()
+
+
+def test_a_short_list_passes_as_it_is(space) -> None:
+    library, maps = space
+    short = [[MeshPoses(1, np.zeros(5, np.int64), np.arange(5))]]
+    assert Sieve(lambda *_: short, library, library.channels, CONFIG)(maps, torch.ones(1, 2), [None]) == short
