@@ -138,7 +138,7 @@ def figures(frames: Sequence[dict[str, float]], counts: dict[str, str]) -> dict[
     for name, values in columns.items():
         found |= {f"{name}_ms_p{p}": float(np.percentile(values, p)) for p in (50, 95)}
     found["wait_ms_max"] = float(columns["wait"].max())
-    return found | {name: float(counts[f"frames/{name}"]) for name in ("received", "answered", "dropped")}
+    return found | {name: float(counts[f"frames/{name}"]) for name in ("received", "answered", "dropped", "outdated")}
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Generic, TypeVar
 
-GIVE_WAY = 3  # jobs in a row, or a machine that is too slow for any would do none at all
 HAND_OVER_S = 0.005  # what `submit` lets an idle worker have to take a job, which takes it microseconds
 
 Job = TypeVar("Job")
@@ -22,7 +20,7 @@ class LatestWorker(Generic[Job]):
     An exception of `work` goes to `on_error(exception, job)`, called in this thread too, and the next job is taken.
     The thread lives within the context `around()`. An idle worker goes first: the submitting thread would otherwise keep
     Python to itself for whatever it does next. `patience(job)` says for how many seconds a job waits for a newer one
-    before it is begun; no more than GIVE_WAY in a row do.
+    before it is begun; it waits once.
     """
 
     def __init__(
@@ -95,14 +93,10 @@ class LatestWorker(Generic[Job]):
             del job  # an image must not stay in memory while waiting for the next one
 
     def _await_newer(self) -> None:
-        for _ in range(GIVE_WAY):
-            job = self._mailbox
-            patience_s = 0.0 if job is None or self._stopping else self._patience(job)
-            if patience_s <= 0 or not self._changed.wait_for(partial(self._has_other_than, job), patience_s):
-                return
-
-    def _has_other_than(self, job: Job | None) -> bool:
-        return self._stopping or self._mailbox is not job
+        job = self._mailbox
+        patience_s = 0.0 if job is None or self._stopping else self._patience(job)
+        if patience_s > 0:
+            self._changed.wait_for(lambda: self._stopping or self._mailbox is not job, patience_s)
 
     def _report(self, error: Exception, job: Job) -> None:
         try:

@@ -56,17 +56,23 @@ def test_an_image_older_than_a_period_waits_for_the_next_until_the_camera_must_h
     assert "one comes every 33 ms" in camera.said(90 * MS)
 
 
-def test_images_that_come_late_always_are_begun_at_once() -> None:
-    for delay_ms in (30, 40, 10_000_000):
+def test_what_comes_late_or_to_an_idle_worker_is_begun_at_once() -> None:
+    for delay_ms in (34, 40, 10_000_000):
         camera = Camera(delay_ns=delay_ms * MS)
-        age = (delay_ms + 5) * MS
+        age = (delay_ms + 100) * MS
         assert (camera.patience_ms(age), camera.said(age)) == (0, "")
+    camera = Camera(delay_ns=30 * MS)  # in time, but just so
+    assert (camera.patience_ms(36 * MS), camera.said(36 * MS)) == (0, "")
+    assert camera.patience_ms(39 * MS) > 0
+    camera.show(camera.stamp + PERIOD, delay_ns=40 * MS)  # one that comes late among others
+    assert camera.patience_ms(45 * MS) == 0
 
 
-def test_one_that_comes_late_among_others_gives_way() -> None:
+def test_a_newer_image_that_is_just_coming_is_waited_for() -> None:
     camera = Camera()
-    camera.show(camera.stamp + PERIOD, delay_ns=40 * MS)
-    assert camera.patience_ms(40 * MS) > 0
+    old = camera.stamp
+    camera.show(old + PERIOD, delay_ns=40 * MS)
+    assert camera.freshness.patience_s(old) > 0
 
 
 def test_without_a_known_period_and_after_a_clock_that_jumped_back_nothing_waits() -> None:

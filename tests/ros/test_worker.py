@@ -151,21 +151,6 @@ def test_a_job_waits_for_a_newer_one_but_not_for_ever() -> None:
     assert recorder.done == [2]
 
 
-def test_no_more_than_a_few_in_a_row_give_way() -> None:
-    last = worker_module.GIVE_WAY
-    recorder, patience = Recorder(), Patience(dict.fromkeys(range(last), WAIT_S))
-    recorder.go.set()
-    worker = LatestWorker(recorder.work, recorder.on_error, patience=patience)
-    for job in range(last):
-        worker.submit(job)
-        assert patience.asked.wait(WAIT_S)
-        patience.asked.clear()
-    worker.submit(last)
-    recorder.wait(1)
-    assert recorder.done == [last]
-    assert worker.stop(WAIT_S)
-
-
 def test_clearing_and_stopping_end_the_wait_for_a_newer_job() -> None:
     recorder, patience = Recorder(), Patience({1: 3 * WAIT_S, 2: 0.0})
     recorder.go.set()
