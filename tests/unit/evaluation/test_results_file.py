@@ -93,7 +93,8 @@ def test_transfer_stands_beside_what_the_method_reaches_at_home(tmp_path):
     text = write_tables(tmp_path).read_text()
     costs = text[text.index("### What transfer costs") :]
     row = "| lifted, L0 | 0.500 → 0.375 (-0.125) | 0.750 → 0.750 (+0.000) |"
-    assert costs.count(" → ") == 6
+    assert costs.count(" → ") == 12
+    assert "From: 4 meshes.\nTo: toys 4 meshes." in costs
     assert row in costs
     assert "| – | 12.3° → 20.0° (+7.7°) |" in costs
     assert "| lifted, L0: look-alikes | 0 |" not in text
