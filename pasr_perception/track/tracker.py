@@ -35,6 +35,7 @@ DOUBT = 0.7  # share of the most evidence there can be, below which a tracked ob
 COLOUR_GAIN = 0.1  # of a new look at an object's colours
 JUST_SEEN = 0.5  # s: a box that was detected this long ago is still near its object
 CALMING, LONGEST = 0.5, 4.0  # of `look_again_s`: what each calm look adds to the time until the next, and its most
+WAITING = 1.0  # the same for an object that is not settled
 GLANCE_IOU = (
     0.5  # of detected and expected box, from which a glance is enough; loose boxes of the right object reach 0.6
 )
@@ -225,8 +226,8 @@ class Tracker:
         """Whether an object at rest is so clearly where it is expected that it is not looked at; then it counts as measured."""
         assert track.motion is not None
         settled = track.state in (TrackState.TRACKED, TrackState.COASTING)
-        waiting = track.state is TrackState.TENTATIVE  # looks from one side do not settle it either
-        calm = CALMING * track.calm if settled else 0.0
+        waiting = track.state is TrackState.TENTATIVE  # more looks from one side do not settle it either
+        calm = CALMING * track.calm if settled else WAITING
         patience = self.config.look_again_s * min(1 + calm, LONGEST)
         fresh = track.looked_ns >= 0 and (stamp_ns - track.looked_ns) * 1e-9 < patience
         track.measured = (settled or waiting) and not track.motion.moving and fresh and track.agrees
