@@ -130,12 +130,18 @@ def _scored(
     config: CoarseConfig,
 ) -> Scored:
     """Compare the listed poses with one crop whose box has this log aspect []."""
-    turn, pose = torch.from_numpy(poses.turn).to(maps.device), torch.from_numpy(poses.pose).to(maps.device)
     similarity = exact_scores(maps, cells, cloud, poses)
-    outline = log_aspect(cloud.templates.outline[pose])
-    mismatch = (turned_aspect(aspect, turn) - outline).abs()
-    value = similarity - config.outline_weight * mismatch
-    return Scored(poses, cloud.templates.rotation[pose], similarity, value)
+    rotation = cloud.templates.rotation[torch.from_numpy(poses.pose).to(maps.device)]
+    return Scored(poses, rotation, similarity, valued(similarity, aspect, cloud, poses, config))
+
+
+def valued(
+    similarity: torch.Tensor, aspect: torch.Tensor, cloud: SparseCloud, poses: MeshPoses, config: CoarseConfig
+) -> torch.Tensor:
+    """Similarities [k] of the listed poses less what their outlines' mismatch with the crop's box, of log aspect [], costs."""
+    turn, pose = (torch.from_numpy(index).to(similarity.device) for index in (poses.turn, poses.pose))
+    mismatch = (turned_aspect(aspect, turn) - log_aspect(cloud.templates.outline[pose])).abs()
+    return similarity - config.outline_weight * mismatch
 
 
 def exact_scores(maps: torch.Tensor, cells: torch.Tensor, cloud: SparseCloud, poses: MeshPoses) -> torch.Tensor:

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pasr_perception.coarse import MeshPoses, Shortlist
+from pasr_perception.coarse import MeshPoses, Shortlist, valued
 from pasr_perception.config import CoarseConfig
-from pasr_perception.templates import SparseCloud, log_aspect, score_poses, turned_aspect
+from pasr_perception.templates import SparseCloud, log_aspect, score_poses
 from pasr_perception.types import Rivals
 
 EACH = 2  # poses of every mesh that stay: channels beyond the leading ones matter more to some meshes than to others
@@ -64,6 +64,4 @@ class Sieve:
         """Rough similarity less the outline's mismatch [k], on the CPU."""
         cloud = self._space.rough(poses.mesh)
         similarity = score_poses(cells, cloud, poses.turn.tolist(), poses.pose.tolist())
-        turn, pose = (torch.from_numpy(i).to(cells.device) for i in (poses.turn, poses.pose))
-        mismatch = (turned_aspect(aspect, turn) - log_aspect(cloud.templates.outline[pose])).abs()
-        return (similarity - self._config.outline_weight * mismatch).cpu()
+        return valued(similarity, aspect, cloud, poses, self._config).cpu()

@@ -186,21 +186,17 @@ class Tracker:
 
     def _work(self, frame: Frame, matched: Sequence[tuple[Track, Detection]], T_ref_cam: np.ndarray) -> list[Detection]:
         """Look at or search what was detected, most needed first; returns what the budget did not reach."""
-        looks, searches = [], []
+        looks, searches, checks = [], [], []
         for pair in matched:
             track, due = pair[0], self._search_is_due(pair[0], frame.stamp_ns)
-            unsettled = track.state is TrackState.TENTATIVE and self._is_doubtful(track)
-            if not self._can_look(track) or (unsettled and due):
+            doubtful, anew = self._is_doubtful(track), due and seen_anew(track, T_ref_cam)
+            if not self._can_look(track) or (due and doubtful and track.state is TrackState.TENTATIVE):
                 searches += [pair] if due else []
-            elif not self._glance_is_enough(track, frame.stamp_ns) or (due and seen_anew(track, T_ref_cam)):
+            elif not self._glance_is_enough(track, frame.stamp_ns) or anew:
                 looks.append(pair)
+                checks += [track] if anew or (due and doubtful) else []
         looks.sort(key=lambda pair: -pair[0].waited)
         searches.sort(key=lambda pair: (-min(pair[0].hits, 2), -pair[0].waited, pair[0].searched_ns))
-        checks = [
-            t
-            for t, _ in looks
-            if (self._is_doubtful(t) or seen_anew(t, T_ref_cam)) and self._search_is_due(t, frame.stamp_ns)
-        ]
         done: set[int] = set()
         while looks or searches:
             urgent = bool(searches) and searches[0][0].hits > 1 and self._budget.affords_search(bool(looks))
@@ -225,12 +221,12 @@ class Tracker:
     def _glance_is_enough(self, track: Track, stamp_ns: int) -> bool:
         """Whether an object at rest is so clearly where it is expected that it is not looked at; then it counts as measured."""
         assert track.motion is not None
-        settled = track.state in (TrackState.TRACKED, TrackState.COASTING)
-        waiting = track.state is TrackState.TENTATIVE  # more looks from one side do not settle it either
-        calm = CALMING * track.calm if settled else WAITING
+        # more looks from one side do not settle it either
+        calm = WAITING if track.state is TrackState.TENTATIVE else CALMING * track.calm
         patience = self.config.look_again_s * min(1 + calm, LONGEST)
         fresh = track.looked_ns >= 0 and (stamp_ns - track.looked_ns) * 1e-9 < patience
-        track.measured = (settled or waiting) and not track.motion.moving and fresh and track.agrees
+        resting = track.state is not TrackState.LOST and not track.motion.moving
+        track.measured = resting and fresh and track.agrees
         self._glances += track.measured
         return track.measured
 
