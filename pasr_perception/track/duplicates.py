@@ -8,13 +8,13 @@ other before they are so near.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pasr_perception.config import ConfidenceConfig
 from pasr_perception.library.format import MeshEntry
+from pasr_perception.track.identity import angle_between
 from pasr_perception.track.state import Track
 from pasr_perception.types import TrackState
 
@@ -49,5 +49,5 @@ def _same(
         return False
     rays = [motion.T_ref_mid[:3, 3] - T_ref_cam[:3, 3] for motion in (a.motion, b.motion)]
     lengths = [max(float(np.linalg.norm(ray)), 1e-9) for ray in rays]
-    turned = math.acos(float(np.clip(rays[0] @ rays[1] / (lengths[0] * lengths[1]), -1, 1)))
+    turned = angle_between(rays[0] / lengths[0], rays[1] / lengths[1])
     return turned < REACH * float(np.linalg.norm(entries[a.mesh_id].extent)) / 2 / max(lengths)
