@@ -1,7 +1,8 @@
-"""Every ROS test session talks in a domain of its own, on this machine only, with logs in a temporary folder."""
+"""Every ROS test talks in a domain of its own, on this machine only, with logs in a temporary folder."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,18 +11,29 @@ from typing import Any
 import pytest
 
 LONGER_THAN_A_TEST_S = 3600.0  # what is to be said once is said once, however slow the machine
+NEXT_DOMAIN = itertools.cycle(range(1, 101)).__next__  # those that domain_coordinator gives
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Set ROS_DOMAIN_ID and friends for this process and the nodes it starts."""
-    domain_coordinator = pytest.importorskip("domain_coordinator")
-    with domain_coordinator.domain_id() as domain, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_DOMAIN_ID", str(domain))
+def on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Set what all of ROS here has in common, for this process and the nodes it starts."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         patch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
         # as the README says: in the stock shared memory segment a VGA image has no room
         patch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds_shm.xml"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_domain(on_this_machine: None) -> Iterator[int]:
+    """Set ROS_DOMAIN_ID for one test, to another one than the test before had.
+
+    A context lives until Python frees it, and may go on telling of a node of the same name that it no longer has.
+    """
+    domain_coordinator = pytest.importorskip("domain_coordinator")
+    with domain_coordinator.domain_id(NEXT_DOMAIN) as domain, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(domain))
         yield domain
 
 
