@@ -20,12 +20,12 @@ import torch
 
 from pasr_perception.config import BankConfig
 from pasr_perception.geometry.viewpoints import quarter_turn
+from pasr_perception.kernels.products import products
 from pasr_perception.templates import Templates, log_aspect, pool_templates
 
 SAMPLE_ROWS = 6000  # pooled templates that the directions are fitted on
 SUBSPACE_ROUNDS = 3  # of the randomised decomposition; directions beyond the first dozen need no more
 INT8_MAX = 127.0
-ROWS_WIDENED = 2048  # at a time: 2 to 4 MB of floats, which stay in the processor's cache
 MOVED_AT_A_TIME = 2**26  # bytes of a mapped file that go to another device together
 
 
@@ -73,11 +73,6 @@ class BankRows:
         return BankRows(
             self.code[: look.templates, : look.numbers], self.step[: look.templates], self.aspect[: look.templates]
         )
-
-    def gathered(self, index: torch.Tensor, numbers: int) -> BankRows:
-        """Copies of the rows of these indices [n], of each code its first numbers."""
-        code = self.code[:, :numbers].index_select(0, index)
-        return BankRows(code, self.step.index_select(0, index), self.aspect.index_select(0, index))
 
     @classmethod
     def joined(cls, parts: Sequence[BankRows]) -> BankRows:
@@ -174,11 +169,11 @@ class CompressedCrops:
         """These of the crops only."""
         return CompressedCrops(self.code[list(chosen)], self.step[list(chosen)])
 
-    def similarity(self, code: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        """Approximate eq. 8 [B, T, n] with templates of code [n, r] (or the first numbers of it) and step [n]."""
-        mine = self.code[..., : code.shape[1]].flatten(0, 1)
-        product = quantised_product(mine, code).view(*self.step.shape, -1)
-        return (product * self.step[..., None]).mul_(step)
+    def similarity(self, rows: BankRows, index: torch.Tensor, numbers: int) -> torch.Tensor:
+        """Approximate eq. 8 [B, T, n] with the templates of these rows [n], by the first numbers of their codes."""
+        mine = self.code[..., :numbers].flatten(0, 1)
+        product = quantised_product(mine, rows.code, index).view(*self.step.shape, -1)
+        return (product * self.step[..., None]).mul_(rows.step.index_select(0, index))
 
 
 def cover_order(rotation: torch.Tensor, turns: Sequence[int]) -> torch.Tensor:
@@ -244,19 +239,12 @@ def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (rows / step[..., None]).round().to(torch.int8), step
 
 
-def quantised_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Inner products [a, b] of int8 rows [a, r] and [b, r], exact for r up to 1040.
-
-    Processors without AVX-512 have no fast instructions for int8: floats take half the time there.
-    """
-    if left.is_cuda:  # CUDA's kernel wants more than 16 rows, and multiples of 8
-        padded = torch.nn.functional.pad(left, (0, -left.shape[1] % 8, 0, max(24 - len(left), -len(left) % 8)))
-        other = torch.nn.functional.pad(right, (0, -right.shape[1] % 8, 0, -len(right) % 8))
-        return torch._int_mm(padded, other.T)[: len(left), : len(right)]
-    if torch.backends.cpu.get_cpu_capability() == "AVX512":
-        return torch._int_mm(left, right.T)
-    wide, widened = left.float(), torch.empty(min(len(right), ROWS_WIDENED), right.shape[1])
-    product = wide.new_empty(len(left), len(right))
-    for rows, part in zip(right.split(ROWS_WIDENED), product.split(ROWS_WIDENED, 1), strict=True):
-        torch.mm(wide, widened[: len(rows)].copy_(rows).T, out=part)
-    return product
+def quantised_product(left: torch.Tensor, right: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Inner products [a, n] int32 of int8 rows [a, r] with the first r numbers of the rows `index` [n] of [P, >= r]."""
+    if not left.is_cuda:
+        return torch.from_numpy(products(left.contiguous().numpy(), right.numpy(), index.numpy()))
+    chosen = right[:, : left.shape[1]].index_select(0, index)
+    # CUDA's kernel wants more than 16 rows, and multiples of 8
+    padded = torch.nn.functional.pad(left, (0, -left.shape[1] % 8, 0, max(24 - len(left), -len(left) % 8)))
+    other = torch.nn.functional.pad(chosen, (0, -chosen.shape[1] % 8, 0, -len(chosen) % 8))
+    return torch._int_mm(padded, other.T)[: len(left), : len(chosen)]

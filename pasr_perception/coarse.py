@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +22,8 @@ from pasr_perception.geometry.viewpoints import quarter_turn
 from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates, turned_aspect
 from pasr_perception.types import Candidates, Crop, Rivals
 
-WHOLE_MESH_FROM = 64  # poses of one turn from which scoring all of the mesh's poses costs less than scoring these
+# poses of one turn from which scoring all of the mesh's poses costs less than scoring these; without a kernel, and with one
+WHOLE_MESH_FROM, WHOLE_MESH_FROM_ON_CPU = 64, 256
 QUARTERS = torch.as_tensor(np.stack([quarter_turn(i) for i in range(4)]), dtype=torch.float32)  # [4, 3, 3] clockwise
 DISTINCT_ANGLE = math.radians(30)  # candidates of one mesh closer than this would refine to the same pose
 
@@ -84,13 +85,14 @@ def coarse_search(
     only = only if only is not None else [None] * len(maps)
     listed = _everything(space, only) if shortlist is None else shortlist(maps, box_size, only)
     cells = maps.flatten(3).transpose(2, 3).contiguous()  # [B, T, g*g, D]
-    aspect = log_aspect(box_size)
-    found: list[list[Scored]] = [[] for _ in maps]
+    scored: list[list[Scored]] = [[] for _ in maps]
     for crops in _by_mesh(listed):
         for b, poses in crops:
-            found[b].append(_scored(maps[b], cells[b], aspect[b], space.sparse(poses.mesh), poses, config))
+            task = Task(cells[b], space.sparse(poses.mesh), poses)
+            scored[b].append(Scored.of(task, exact_scores(task)))
+    aspect = log_aspect(box_size)
     each = [config.per_mesh if mesh is None else config.top_k for mesh in only]
-    return [_best(scored, space.rivals, config.top_k, n) for scored, n in zip(found, each, strict=True)]
+    return [_best(Scored.joined(mine), aspect[b], space.rivals, config, each[b]) for b, mine in enumerate(scored)]
 
 
 def _everything(space: SearchSpace, only: Sequence[int | None]) -> list[list[MeshPoses]]:
@@ -112,66 +114,77 @@ def _by_mesh(listed: Sequence[Sequence[MeshPoses]]) -> list[list[tuple[int, Mesh
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Some poses of one mesh, compared with one crop."""
+class Task:
+    """Poses of one mesh that are to be compared with one crop."""
 
+    cells: torch.Tensor  # [T, g*g, D] of the crop in its turns
+    cloud: SparseCloud
     poses: MeshPoses
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the mesh's poses cost less than these."""
+        least = WHOLE_MESH_FROM_ON_CPU if self.cloud.runs is None else WHOLE_MESH_FROM
+        return len(self.poses.pose) >= least * len(np.unique(self.poses.turn))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Poses of meshes, compared with one crop."""
+
+    mesh: torch.Tensor  # [k] int64, on the CPU
+    turn: torch.Tensor  # [k] int64
     rotation: torch.Tensor  # [k, 3, 3] of the templates
+    outline: torch.Tensor  # [k, 2] of these
     similarity: torch.Tensor  # [k] eq. 8
-    value: torch.Tensor  # [k] less the outline's mismatch with the box
+
+    @classmethod
+    def of(cls, task: Task, similarity: torch.Tensor) -> Scored:
+        poses, templates = task.poses, task.cloud.templates
+        turn, pose = (torch.from_numpy(index).to(similarity.device) for index in (poses.turn, poses.pose))
+        mesh = torch.full((len(turn),), poses.mesh)
+        return cls(mesh, turn, templates.rotation[pose], templates.outline[pose], similarity)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Scored]) -> Scored:
+        """One after the other."""
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def value(self, aspect: torch.Tensor, config: CoarseConfig) -> torch.Tensor:
+        """Similarities [k] less what the outlines' mismatch with the crop's box, of log aspect [], costs."""
+        mismatch = (turned_aspect(aspect, self.turn) - log_aspect(self.outline)).abs()
+        return self.similarity - config.outline_weight * mismatch
 
 
-def _scored(
-    maps: torch.Tensor,
-    cells: torch.Tensor,
-    aspect: torch.Tensor,
-    cloud: SparseCloud,
-    poses: MeshPoses,
-    config: CoarseConfig,
-) -> Scored:
-    """Compare the listed poses with one crop whose box has this log aspect []."""
-    similarity = exact_scores(maps, cells, cloud, poses)
-    rotation = cloud.templates.rotation[torch.from_numpy(poses.pose).to(maps.device)]
-    return Scored(poses, rotation, similarity, valued(similarity, aspect, cloud, poses, config))
+def exact_scores(task: Task) -> torch.Tensor:
+    """Eq. 8 [k] of a task's poses, by the cheaper of two equal ways."""
+    if task.is_whole:
+        return whole_scores(task)
+    return score_poses(task.cells, task.cloud, task.poses.turn, task.poses.pose)
 
 
-def valued(
-    similarity: torch.Tensor, aspect: torch.Tensor, cloud: SparseCloud, poses: MeshPoses, config: CoarseConfig
-) -> torch.Tensor:
-    """Similarities [k] of the listed poses less what their outlines' mismatch with the crop's box, of log aspect [], costs."""
-    turn, pose = (torch.from_numpy(index).to(similarity.device) for index in (poses.turn, poses.pose))
-    mismatch = (turned_aspect(aspect, turn) - log_aspect(cloud.templates.outline[pose])).abs()
-    return similarity - config.outline_weight * mismatch
-
-
-def exact_scores(maps: torch.Tensor, cells: torch.Tensor, cloud: SparseCloud, poses: MeshPoses) -> torch.Tensor:
-    """Eq. 8 [k] of the listed poses for one crop, by the cheaper of two equal ways.
-
-    maps [T, D, g, g] of the crop's turns, and the same as cells [T, g*g, D].
-    """
-    turns = np.unique(poses.turn).tolist()
-    if len(poses.pose) < WHOLE_MESH_FROM * len(turns):
-        return score_poses(cells, cloud, poses.turn.tolist(), poses.pose.tolist())
-    score = maps.new_empty(len(poses.pose))
-    for turn in turns:
-        mine = torch.from_numpy(np.flatnonzero(poses.turn == turn)).to(maps.device)
-        pose = torch.from_numpy(poses.pose[poses.turn == turn]).to(maps.device)
-        score[mine] = score_templates(maps[turn : turn + 1], cloud.features, cloud.templates)[0, pose]
+def whole_scores(task: Task) -> torch.Tensor:
+    """Eq. 8 [k] of a task's poses, out of that of all of the mesh's poses."""
+    score, side = task.cells.new_empty(len(task.poses.pose)), math.isqrt(task.cells.shape[1])
+    for turn in np.unique(task.poses.turn).tolist():
+        mine = task.poses.turn == turn
+        index, pose = (torch.from_numpy(i).to(score.device) for i in (np.flatnonzero(mine), task.poses.pose[mine]))
+        maps = task.cells[turn].T.unflatten(1, (side, side))[None]
+        score[index] = score_templates(maps, task.cloud.features, task.cloud.templates)[0, pose]
     return score
 
 
-def _best(scored: Sequence[Scored], rivals: Rivals, count: int, per_mesh: int) -> Candidates:
+def _best(scored: Scored, aspect: torch.Tensor, rivals: Rivals, config: CoarseConfig, per_mesh: int) -> Candidates:
     """Those poses of one crop that stand out most, of each mesh up to `per_mesh` distinct ones."""
-    mesh_index = torch.cat([torch.full((len(s.poses.pose),), s.poses.mesh) for s in scored])
-    turn = torch.cat([torch.from_numpy(s.poses.turn) for s in scored])
-    rotation, similarity, value = (
-        torch.cat([getattr(s, name) for s in scored]) for name in ("rotation", "similarity", "value")
+    value = scored.value(aspect, config)
+    rotation = quarter_turns(scored.turn) @ scored.rotation
+    margin = rivals.margin(value.cpu(), scored.mesh).numpy()
+    chosen = torch.from_numpy(
+        distinct_best(margin, scored.mesh.numpy(), rotation.cpu().numpy(), config.top_k, per_mesh)
     )
-    rotation, turn = quarter_turns(turn).to(rotation.device) @ rotation, turn.to(rotation.device)
-    margin = rivals.margin(value.cpu(), mesh_index).numpy()
-    chosen = torch.from_numpy(distinct_best(margin, mesh_index.numpy(), rotation.cpu().numpy(), count, per_mesh))
     there = chosen.to(value.device)
-    return Candidates(mesh_index[chosen], rotation[there], turn[there], similarity[there], value[there])
+    picked = (t[there] for t in (rotation, scored.turn, scored.similarity, value))
+    return Candidates(scored.mesh[chosen], *picked)
 
 
 def distinct_best(margin: np.ndarray, mesh: np.ndarray, rotation: np.ndarray, count: int, per_mesh: int) -> np.ndarray:

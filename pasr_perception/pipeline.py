@@ -22,6 +22,7 @@ from pasr_perception.crop import CropSpec, crop_detections, look_through
 from pasr_perception.depth import refine_by_depth, usable_depth
 from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
+from pasr_perception.kernels import prepare
 from pasr_perception.library.index import read_bank
 from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
@@ -81,6 +82,8 @@ class Pipeline:
     def __init__(self, library: MeshLibrary, encoder: Encoder, config: PasrConfig, device: torch.device) -> None:
         if not library.entries:
             raise ValueError(f"library {library.path}: expected at least one mesh, it has none")
+        if device.type == "cpu":
+            prepare()
         header = library.header
         self.library, self.encoder, self.config, self.device = library, encoder, config, device
         self.crop_spec = CropSpec(encoder.image_size, header.fill)

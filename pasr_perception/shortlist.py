@@ -107,7 +107,8 @@ class Shortlister:
         """Best value [B, M] of every mesh on the first level."""
         parts = []
         for run in self._first_runs:
-            values = self._compared(query, self._bank.first[run.rows], run.turns)  # [B, T, n]
+            index = torch.arange(run.rows.start, run.rows.stop, device=query.aspect.device)
+            values = self._compared(query, self._bank.first, index, LOOKS[0].numbers, run.turns)  # [B, T, n]
             parts.append(values.unflatten(2, (-1, run.poses)).amax((1, 3)))
         return torch.cat(parts, 1)
 
@@ -121,17 +122,19 @@ class Shortlister:
         for (count, turns), places in by_kind.items():
             n, start = min(look.templates, count), torch.tensor([self._start[meshes[k]] for k in places])
             index = (start[:, None] + torch.arange(n)).flatten().to(table.device)
-            rows = self._bank.rows.gathered(index, look.numbers)
-            values = self._compared(query, rows, turns)[0].unflatten(1, (-1, n))  # [T, S, n]
+            compared = self._compared(query, self._bank.rows, index, look.numbers, turns)[0]
+            values = compared.unflatten(1, (-1, n))  # [T, S, n]
             table[torch.tensor(places, device=table.device), : n * len(turns)] = values.transpose(0, 1).flatten(1)
         return table
 
-    def _compared(self, query: Query, rows: BankRows, turns: tuple[int, ...]) -> torch.Tensor:
-        """Approximate similarity less the outline's mismatch [B, T, n] of crops in some turns with rows."""
-        values = query.crops.turned(turns).similarity(rows.code, rows.step)
+    def _compared(
+        self, query: Query, rows: BankRows, index: torch.Tensor, numbers: int, turns: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Approximate similarity less the outline's mismatch [B, T, n] of crops in some turns with rows `index` [n]."""
+        values = query.crops.turned(turns).similarity(rows, index, numbers)
         if self._config.outline_weight:
             turned = turned_aspect(query.aspect[:, None], torch.tensor(turns, device=values.device))  # [B, T]
-            values -= (turned[..., None] - rows.aspect).abs_().mul_(self._config.outline_weight)
+            values -= (turned[..., None] - rows.aspect[index]).abs_().mul_(self._config.outline_weight)
         return values
 
     def _poses(self, query: Query, meshes: list[int]) -> list[MeshPoses]:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pasr_perception.coarse import MeshPoses, Shortlist, valued
+from pasr_perception.coarse import MeshPoses, Scored, Shortlist, Task
 from pasr_perception.config import CoarseConfig
 from pasr_perception.templates import SparseCloud, log_aspect, score_poses
 from pasr_perception.types import Rivals
@@ -48,20 +48,18 @@ class Sieve:
         """What stays of one crop's list: cells [T, g*g, R], log aspect [] of its box."""
         if sum(len(poses.pose) for poses in listed) <= self._config.exact_poses:
             return listed
-        values = [self._value(cells, aspect, poses) for poses in listed]
-        mesh = torch.tensor([poses.mesh for poses in listed]).repeat_interleave(torch.tensor([len(v) for v in values]))
-        margin = self._space.rivals.margin(torch.cat(values), mesh).numpy()
+        tasks = [Task(cells, self._space.rough(poses.mesh), poses) for poses in listed]
+        scored = Scored.joined(
+            [Scored.of(task, score_poses(cells, task.cloud, task.poses.turn, task.poses.pose)) for task in tasks]
+        )
+        value = scored.value(aspect, self._config).cpu()
+        margin = self._space.rivals.margin(value, scored.mesh).numpy()
         least = np.partition(margin, -self._config.exact_poses)[-self._config.exact_poses]
         kept, begin = [], 0
-        for poses, value in zip(listed, values, strict=True):
-            stays = margin[begin : begin + len(value)] >= least
-            stays[np.argsort(-value.numpy(), kind="stable")[:EACH]] = True
-            begin += len(value)
+        for poses in listed:
+            mine = slice(begin, begin + len(poses.pose))
+            begin = mine.stop
+            stays = margin[mine] >= least
+            stays[np.argsort(-value[mine].numpy(), kind="stable")[:EACH]] = True
             kept.append(MeshPoses(poses.mesh, poses.turn[stays], poses.pose[stays]))
         return kept
-
-    def _value(self, cells: torch.Tensor, aspect: torch.Tensor, poses: MeshPoses) -> torch.Tensor:
-        """Rough similarity less the outline's mismatch [k], on the CPU."""
-        cloud = self._space.rough(poses.mesh)
-        similarity = score_poses(cells, cloud, poses.turn.tolist(), poses.pose.tolist())
-        return valued(similarity, aspect, cloud, poses, self._config).cpu()

@@ -5,8 +5,8 @@ The score of a pose is the mean, over the pixels it covers, of the cosine betwee
     s = 1/|fg| sum_p F_p . (sum_j w_pj M_j) / |sum_j w_pj M_j|  =  sum_{p,j} (w_pj / (|fg| |sum_j w_pj M_j|)) (F_p . M_j)
 
 The bracket does not depend on the query, so it is computed once per library and nothing is approximated. All poses of a mesh
-cost one matrix product G = F M^T and a sparse weighted sum over G (`score_templates`); a few poses cost a sparse weighted sum over
-M, which gives their feature maps, and an inner product with F (`score_poses`).
+cost one matrix product G = F M^T and a sparse weighted sum over G (`score_templates`); a few poses cost less without it
+(`score_poses`): on the CPU one loop over their pairs, elsewhere a sparse weighted sum over M, which gives their feature maps.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from pasr_perception.geometry.placement import ViewSpec, place, project
+from pasr_perception.kernels.poses import SparsePoses, scores
 from pasr_perception.render.splat import MIN_WEIGHT_SUM, SplatConfig, composite, rasterise
 
 POSES_PER_BLOCK = 64  # bounds memory while templates are built
@@ -80,17 +81,19 @@ class SparseCloud:
 
     features: torch.Tensor  # [N, D] float32
     templates: Templates
-    runs: PixelRuns
+    runs: PixelRuns | None  # none on the CPU, whose loop over pairs needs none
 
     @classmethod
     def of(cls, features: torch.Tensor, templates: Templates) -> SparseCloud:
-        return cls(features, templates, pixel_runs(templates, len(features)))
+        on_cpu = features.device.type == "cpu"
+        return cls(features, templates, None if on_cpu else pixel_runs(templates, len(features)))
 
     @property
     def bytes(self) -> int:
         """What it takes in memory; on the CPU templates are views of a mapped file, whose pages are the file's."""
-        own = self.features.nbytes + self.runs.cell.nbytes + self.runs.start.nbytes
-        return own if self.templates.pair.device.type == "cpu" else own + self.templates.bytes
+        if self.runs is None:
+            return self.features.nbytes
+        return self.features.nbytes + self.runs.cell.nbytes + self.runs.start.nbytes + self.templates.bytes
 
 
 def pixel_runs(templates: Templates, points: int) -> PixelRuns:
@@ -180,9 +183,23 @@ def pool_templates(templates: Templates, features: torch.Tensor, grid: int, bloc
     return torch.sparse.mm(cells, features).view(poses, blocks**2, -1)
 
 
-def score_poses(cells: torch.Tensor, cloud: SparseCloud, turn: Sequence[int], pose: Sequence[int]) -> torch.Tensor:
-    """Eq. 8 of chosen poses for one crop: cells [T, g*g, D] of its turns, turn and pose [k] -> [k]."""
-    runs, templates = cloud.runs, cloud.templates
+def score_poses(cells: torch.Tensor, cloud: SparseCloud, turn: np.ndarray, pose: np.ndarray) -> torch.Tensor:
+    """Eq. 8 of chosen poses for one crop: cells [T, g*g, D] of its turns, turn and pose [k] int64 -> [k]."""
+    if cloud.runs is not None:
+        return score_rendered(cells, cloud, cloud.runs, turn.tolist(), pose.tolist())
+    templates = cloud.templates
+    bounds = np.append(templates.start.numpy(), len(templates.pair)).astype(np.int64)
+    pairs = (cloud.features.numpy(), templates.pair.numpy(), templates.weight.numpy())
+    found = np.empty(len(pose), np.float32)
+    scores(cells.numpy(), SparsePoses(*pairs, bounds[pose], bounds[pose + 1], turn), found)
+    return torch.from_numpy(found)
+
+
+def score_rendered(
+    cells: torch.Tensor, cloud: SparseCloud, runs: PixelRuns, turn: Sequence[int], pose: Sequence[int]
+) -> torch.Tensor:
+    """`score_poses` by the poses' feature maps, on any device."""
+    templates = cloud.templates
     pixels = [slice(runs.begin[p], runs.begin[p + 1]) for p in pose]
     pairs = [slice(runs.pair[p], runs.pair[p + 1]) for p in pose]
     length = [s.stop - s.start for s in pairs]

@@ -53,8 +53,7 @@ def approximate_scores(bank: Bank, turns: Sequence[Sequence[int]], queries: Enco
     query = CompressedCrops.of(queries.maps, bank.basis)
     parts = []
     for mesh, t in zip(bank.meshes(), turns, strict=True):
-        rows = mesh.rows[mesh.pose.argsort()]
-        parts.append(query.turned(t).similarity(rows.code, rows.step).flatten(1))
+        parts.append(query.turned(t).similarity(mesh.rows, mesh.pose.argsort(), bank.basis.rank).flatten(1))
     return torch.cat(parts, 1)
 
 

@@ -114,6 +114,9 @@ def _compressed(cloud: Cloud, queries: CompressedCrops, turns: Sequence[int], ba
     pose = cover_order(templates.rotation, turns)
     rows = bank_rows(templates, features, grid, basis)[pose.long()]
     mine = queries.turned(turns)
-    looks = [rows.first(look) for look in (*LOOKS, Look(len(pose), basis.rank))]
-    best = torch.stack([mine.similarity(seen.code, seen.step).flatten(1).amax(1) for seen in looks])  # [L, S]
-    return BankMesh(rows, pose, best.mean(1), best.std(1))
+    best = []  # L times [S]
+    for look in (*LOOKS, Look(len(pose), basis.rank)):
+        seen = torch.arange(min(look.templates, len(pose)))
+        best.append(mine.similarity(rows, seen, look.numbers).flatten(1).amax(1))
+    value = torch.stack(best)
+    return BankMesh(rows, pose, value.mean(1), value.std(1))

@@ -42,7 +42,16 @@ from pasr_perception.refine.quadratic import (
     newton_step,
     pixels_rate,
 )
-from pasr_perception.refine.template import Problem, Splatted, Template, cut_template, priced, splat, surface_pixels
+from pasr_perception.refine.template import (
+    Problem,
+    Template,
+    Visited,
+    cut_template,
+    priced,
+    splat,
+    surface_pixels,
+    visit,
+)
 
 LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 CLIMB_STEPS = 3  # on the product maps, between two splats
@@ -74,19 +83,19 @@ def refine_newton(
     template = cut_template(best, problem)
     settled = Refined.of(pose, similarity)
     left = torch.arange(len(value), device=value.device)  # of the hypotheses, those still refined
-    for iteration in range(config.iterations):
-        far = iteration < config.iterations - config.iterations // 2
-        found = splat(state.next_pose(template, far), state.problem)
+    finest = config.iterations - config.iterations // 2  # the first iteration that takes a splat step
+    for iteration in range(config.iterations - 1):
+        found = splat(state.next_pose(template, iteration < finest), state.problem)
         better = found.value > state.value
-        state = state.after(found, better, far)
+        state = state.after(found, iteration < finest)
         settled = settled.replaced(Refined.of(state.pose, state.similarity), left)
-        if iteration == config.iterations - 1:
-            break
         if iteration == 0 and start.contest is not None:
             left = start.contest.finalists(state.value, config.finalists)
             state, template, found, better = state.chosen(left), template.chosen(left), found.chosen(left), better[left]
         template = template.replaced(cut_template(found, state.problem), better)
-    return settled
+    far = config.iterations - 1 < finest
+    state = state.after(visit(state.next_pose(template, far), state.problem), far)
+    return settled.replaced(Refined.of(state.pose, state.similarity), left)
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,9 @@ class Search:
         model = splat_model(template, self.problem)
         return moved_by(self.pose, newton_step(model, self.damping, self.trust.clamp(max=LATE_TRUST)))
 
-    def after(self, found: Splatted, better: torch.Tensor, far: bool) -> Search:
-        """With what the next poses turned out to be; `better` [H] are those that are taken."""
+    def after(self, found: Visited, far: bool) -> Search:
+        """With what the next poses turned out to be: the better ones are taken."""
+        better = found.value > self.value
         return replace(
             self,
             pose=self.pose.replaced(found.pose, better),
@@ -140,7 +150,7 @@ def polish(
     for number in range(rounds):
         turns = exp_so3(POLISH * CLOSER**number * axes)
         rotation = (turns @ reached.rotation[:, None]).flatten(0, 1)
-        similarity = splat(Pose(rotation, reached.shift[each], reached.log_scale[each]), problem).similarity
+        similarity = visit(Pose(rotation, reached.shift[each], reached.log_scale[each]), problem).similarity
         similarity, best = similarity.view(-1, len(axes)).max(1)
         better = similarity > reached.similarity
         reached = replace(

@@ -36,12 +36,17 @@ class Rendered:
         return Rendered(place[self.hypothesis[kept]], cell, feature, taken, weight, self.uv[index]), kept
 
 
+def projected(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels [H, N, 2] and depth [H, N] of the points of clouds [H] at poses [H]."""
+    rotated = clouds.points[cloud] @ pose.rotation.transpose(1, 2)  # [H, N, 3]
+    uv, depth = project(rotated, place(rotated, scene.view), scene.splat.size)
+    return pose.move(uv, scene.splat.size), depth
+
+
 def render(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> Rendered:
     """Splat clouds [H] at poses [H]."""
     size = scene.splat.size
-    rotated = clouds.points[cloud] @ pose.rotation.transpose(1, 2)  # [H, N, 3]
-    uv, depth = project(rotated, place(rotated, scene.view), size)
-    uv = pose.move(uv, size)
+    uv, depth = projected(pose, cloud, clouds, scene)
     fragments = rasterise(uv, depth, scene.splat)
     hypothesis = fragments.pixel // (size * size)
     feature = composite(fragments, clouds.features, cloud[hypothesis])

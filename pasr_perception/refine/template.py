@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.placement import project
+from pasr_perception.kernels.splat import Compared, mean_cosines
 from pasr_perception.refine.coverage import coverage
 from pasr_perception.refine.outline import Outline, outline
 from pasr_perception.refine.problem import Boxes, Clouds, Hypotheses, Pose, RenderScene
-from pasr_perception.refine.similarity import Rendered, grid_cells, mean_cosine, render, seen_features, splat_margin
+from pasr_perception.refine.similarity import (
+    Rendered,
+    grid_cells,
+    mean_cosine,
+    projected,
+    render,
+    seen_features,
+    splat_margin,
+)
 from pasr_perception.render.splat import MIN_WEIGHT_SUM
 
 PIXELS_ENOUGH = 200  # covered pixels of a hypothesis beyond which every second one says the same
@@ -19,6 +29,8 @@ RESIDUAL_FLOOR = (
     1.0  # robust weights are never narrower: in a clean image the pixels that disagree are the ones to learn from
 )
 LEAST_COSINE = 0.05  # of a pixel's curvature, which is that of a match
+
+AnyVisited = TypeVar("AnyVisited", bound="Visited")
 
 
 @dataclass(frozen=True)
@@ -69,12 +81,18 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Splatted:
-    """H poses and what the splat says of them."""
+class Visited:
+    """H poses and what they are worth."""
 
     pose: Pose
     value: torch.Tensor  # [H] what is maximised: similarity less coverage cost
     similarity: torch.Tensor  # [H] eq. 8
+
+
+@dataclass(frozen=True)
+class Splatted(Visited):
+    """The same with what the splat shows."""
+
     rendered: Rendered
     seen: torch.Tensor  # [M, D] the crop's feature at every covered pixel
     cosine: torch.Tensor  # [M] of the two
@@ -129,12 +147,24 @@ def splat(pose: Pose, problem: Problem) -> Splatted:
     return priced(Splatted(pose, similarity, similarity, rendered, seen, cosine), problem)
 
 
-def priced(splatted: Splatted, problem: Problem) -> Splatted:
+def visit(pose: Pose, problem: Problem) -> Visited:
+    """What `splat` says of every pose, without what it shows; on the CPU in one loop."""
+    if problem.cells.device.type != "cpu":
+        return splat(pose, problem)
+    clouds, splatting = problem.clouds, problem.scene.splat.splatting
+    uv, depth = projected(pose, problem.cloud, clouds, problem.scene)
+    compared = (problem.cloud, problem.crop, clouds.features, problem.cells)
+    found = mean_cosines(uv.numpy(), depth.numpy(), splatting, Compared(*(t.numpy() for t in compared)))
+    similarity = torch.from_numpy(found)
+    return priced(Visited(pose, similarity, similarity), problem)
+
+
+def priced(visited: AnyVisited, problem: Problem) -> AnyVisited:
     """The same with its value by the problem's coverage cost."""
     if problem.boxes is None:
-        return splatted
-    edges = problem.edges(splatted.pose, problem.outline(splatted.pose.rotation))
-    return replace(splatted, value=splatted.similarity - coverage(edges, problem.boxes, problem.toll).cost)
+        return visited
+    edges = problem.edges(visited.pose, problem.outline(visited.pose.rotation))
+    return replace(visited, value=visited.similarity - coverage(edges, problem.boxes, problem.toll).cost)
 
 
 def cut_template(splatted: Splatted, problem: Problem) -> Template:

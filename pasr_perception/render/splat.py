@@ -5,6 +5,7 @@ by 1 - d^2/r^2 and averages their features (PyTorch3D's PointsRasterizer + NormW
 through that cut; `depth_band` adds, if wanted, a real one: points farther behind the pixel's nearest than the band are
 hidden. Which points a pixel takes is piecewise constant; gradients flow through the distances.
 
+On the CPU a compiled loop selects the points (`kernels/splat.py`), elsewhere, and for huge images, a sort does.
 `splat_reference` is the same thing as slow, obvious loops; `pytorch3d_backend` the same through PyTorch3D itself.
 """
 
@@ -14,14 +15,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from pasr_perception.kernels.splat import REACH_MARGIN, Splatting, take
+
 MIN_WEIGHT_SUM = 1e-4  # NormWeightedCompositor's floor
-REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
-CANDIDATES_PER_BLOCK_CPU = 2**18  # (point, pixel) pairs looked at together: a few MB
-CANDIDATES_PER_BLOCK = 2**24
+CANDIDATES_PER_BLOCK = 2**24  # (point, pixel) pairs looked at together
 DEPTH_BITS = 31  # of a float32 that is not negative
+LARGEST_IN_LOOPS = 2**20  # pixels; beyond, a table of all of them is more than what most points cover
 MOST_PAIRS = 2**32  # of a pixel and a point in a block: what an int64 has left beside a depth
 
 
@@ -45,6 +46,12 @@ class SplatConfig:
     def radius_px(self) -> float:
         return self.radius * self.size / 2
 
+    @property
+    def splatting(self) -> Splatting:
+        """The same for kernels."""
+        band = math.inf if self.depth_band is None else self.depth_band
+        return Splatting(self.size, self.radius_px, self.points_per_pixel, band)
+
 
 @dataclass(frozen=True)
 class Fragments:
@@ -66,7 +73,9 @@ def rasterise(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> Fra
         got = f"{config.size}^2 pixels and {depth.shape[1]} points"
         raise ValueError(f"rasterise: expected at most {MOST_PAIRS} pairs of a pixel and a point, got {got}")
     with torch.no_grad():
-        pixel, index = _select(uv, depth, config)
+        in_loops = uv.device.type == "cpu" and config.size**2 <= LARGEST_IN_LOOPS
+        select = select_in_loops if in_loops else select_by_sorting
+        pixel, index = select(uv, depth, config)
     return Fragments(pixel, index, _weights(uv, pixel, index, config))
 
 
@@ -77,12 +86,22 @@ def check_projected(uv: torch.Tensor, depth: torch.Tensor) -> None:
         raise ValueError(f"rasterise: expected uv [B, N, 2] and depth [B, N], got {got}")
 
 
-def _select(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every covered pixel [M] and its points [M, K], a block of clouds at a time, small enough for the CPU's cache."""
+def select_in_loops(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every covered pixel [M] and its points [M, K], on the CPU."""
+    pixels, indices = [torch.empty(0, dtype=torch.long)], [torch.empty(0, config.points_per_pixel, dtype=torch.long)]
+    for cloud, (at, behind) in enumerate(zip(uv.detach().numpy(), depth.detach().float().numpy(), strict=True)):
+        taken = take(at, behind, config.splatting)
+        covered = torch.from_numpy(taken.count).nonzero()[:, 0]
+        pixels.append(covered + cloud * config.size**2)
+        indices.append(torch.from_numpy(taken.index)[covered].long())
+    return torch.cat(pixels), torch.cat(indices)
+
+
+def select_by_sorting(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same on any device, a block of clouds at a time."""
     batch, count = depth.shape
-    limit = CANDIDATES_PER_BLOCK_CPU if uv.device.type == "cpu" else CANDIDATES_PER_BLOCK
     per_cloud = config.size**2 << _point_bits(count)
-    block = max(1, min(limit // max(1, count * _window(config.radius_px) ** 2), MOST_PAIRS // per_cloud))
+    block = max(1, min(CANDIDATES_PER_BLOCK // max(1, count * _window(config.radius_px) ** 2), MOST_PAIRS // per_cloud))
     pixels, indices = [], []
     for start in range(0, max(batch, 1), block):
         key = _hits(uv[start : start + block], depth[start : start + block], config)
@@ -125,17 +144,10 @@ def _hits(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> torch.T
     return torch.masked_select(row[:, None] + (column << DEPTH_BITS + bits), hit)
 
 
-def _sorted(key: torch.Tensor) -> torch.Tensor:
-    """Keys in ascending order; on the CPU by numpy, which has vector instructions for it and makes no indices."""
-    if key.device.type == "cpu":
-        return torch.from_numpy(np.sort(key.numpy()))
-    return key.sort().values
-
-
 def _nearest(key: torch.Tensor, count: int, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """The K nearest of `count` points of every pixel, ascending in depth, ties by index: pixels [M] and indices [M, K]."""
     bits = _point_bits(count)
-    key = _sorted(key)
+    key = key.sort().values
     covered, hits = torch.unique_consecutive(key >> DEPTH_BITS + bits, return_counts=True)
     slot = torch.arange(config.points_per_pixel, device=key.device)
     filled = slot < hits[:, None]  # [M, K]

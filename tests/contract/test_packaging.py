@@ -125,7 +125,9 @@ def test_both_manifests_ship_every_data_file(setup_py, pyproject):
     patterns = [pattern for patterns in setup_py["package_data"].values() for pattern in patterns]
     shipped = {Path(pattern).suffix or pattern for pattern in patterns}
     kept = {
-        path for path in (ROOT / "pasr_perception").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")
+        path
+        for path in (ROOT / "pasr_perception").rglob("*")
+        if path.is_file() and path.suffix != ".py" and path.parent.name != "__pycache__"
     }
     assert not [path for path in kept if path.suffix not in shipped and path.name not in shipped]
 

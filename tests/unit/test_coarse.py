@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+import pasr_perception.coarse as coarse_module
 from pasr_perception.coarse import (
-    WHOLE_MESH_FROM,
     MeshPoses,
+    Task,
     coarse_search,
     distinct_best,
     exact_scores,
     quarter_turns,
     turn_maps,
+    whole_scores,
 )
 from pasr_perception.config import CoarseConfig
 from pasr_perception.encoders.centring import centred_maps
@@ -101,21 +103,35 @@ def test_turn_maps_turns_anticlockwise_by_each_number_of_quarters():
 
 
 def test_chosen_poses_score_as_they_do_among_all(space):
+    """By the CPU's loop, by the rendered maps that CUDA takes, and out of all of the mesh's poses."""
     library, maps, _ = space
     templates, features = library.made[1], library.clouds[1]
     cloud = library.sparse(1)
-    pose = [29, 3, 0, 17]  # the last template too, whose end no other begins
+    assert cloud.runs is None
+    pose = np.array([29, 3, 0, 17])  # the last template too, whose end no other begins
     every = score_templates(maps[:, 0], features, templates)
-    cells = maps[0].flatten(2).transpose(1, 2)
-    assert torch.allclose(score_poses(cells, cloud, [0] * 4, pose), every[0, pose], atol=1e-6)
-    turned = torch.stack([maps[1, 0], maps[0, 0]]).flatten(2).transpose(1, 2)
+    cells = torch.stack([maps[1, 0], maps[0, 0]]).flatten(2).transpose(1, 2).contiguous()
     mixed = torch.where(torch.tensor([True, False, True, False]), every[0, pose], every[1, pose])
-    assert torch.allclose(score_poses(turned, cloud, [1, 0, 1, 0], pose), mixed, atol=1e-6)
-    few = MeshPoses(1, np.zeros(30, np.int64), np.arange(30))
-    many = MeshPoses(1, np.zeros(90, np.int64), np.tile(np.arange(30), 3))
-    assert len(few.pose) < WHOLE_MESH_FROM <= len(many.pose)
-    assert torch.allclose(exact_scores(maps[0], cells, cloud, few), every[0], atol=1e-6)
-    assert torch.allclose(exact_scores(maps[0], cells, cloud, many), every[0].repeat(3), atol=1e-6)
+    turn = np.array([1, 0, 1, 0])
+    assert torch.allclose(score_poses(cells, cloud, turn, pose), mixed, atol=1e-6)
+    rendered = dataclasses.replace(cloud, runs=pixel_runs(templates, len(features)))
+    assert torch.allclose(score_poses(cells, rendered, turn, pose), mixed, atol=1e-6)
+    assert torch.allclose(whole_scores(Task(cells, cloud, MeshPoses(1, turn, pose))), mixed, atol=1e-6)
+
+
+def test_many_poses_of_a_mesh_are_scored_with_all_of_it(space, monkeypatch):
+    library, maps, _ = space
+    cells = maps[0].flatten(2).transpose(1, 2).contiguous()
+    every = score_templates(maps[:, 0], library.clouds[1], library.made[1])
+    wholes = []
+    monkeypatch.setattr(coarse_module, "whole_scores", lambda task: wholes.append(task) or whole_scores(task))
+    monkeypatch.setattr(coarse_module, "WHOLE_MESH_FROM_ON_CPU", 31)
+    for times in (1, 3):
+        task = Task(
+            cells, library.sparse(1), MeshPoses(1, np.zeros(30 * times, np.int64), np.tile(np.arange(30), times))
+        )
+        assert torch.allclose(exact_scores(task), every[0].repeat(times), atol=1e-6)
+        assert len(wholes) == (times == 3)
 
 
 def test_runs_by_hand():

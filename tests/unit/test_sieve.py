@@ -91,7 +91,7 @@ def test_it_keeps_those_that_fit_best_by_the_leading_channels(space) -> None:
     (kept,) = Sieve(everything, library, library.channels, CONFIG)(maps, torch.ones(1, 2), [None])
     cells = maps[0].flatten(2).transpose(1, 2) @ library.channels
     for poses in kept:
-        value = score_poses(cells, rough[poses.mesh], [0] * POSES, list(range(POSES)))
+        value = score_poses(cells, rough[poses.mesh], np.zeros(POSES, np.int64), np.arange(POSES))
         value -= CONFIG.outline_weight * log_aspect(rough[poses.mesh].templates.outline).abs()
         worst = value[torch.from_numpy(poses.pose)].min()
         left_out = np.setdiff1d(np.arange(POSES), poses.pose)

@@ -18,6 +18,7 @@ from pasr_perception.refine.template import (
     look_closer,
     robust_weight,
     splat,
+    visit,
 )
 from pasr_perception.render.splat import composite, rasterise
 
@@ -41,6 +42,14 @@ def test_a_splat_is_worth_eq_8_less_the_boxes_cost(stage: Any, problem: tuple[Pr
     assert (found.value < found.similarity).all()
     free = dataclasses.replace(problem[0], boxes=None)
     torch.testing.assert_close(splat(problem[1], free).value, expected)
+
+
+def test_a_visit_is_worth_what_the_splat_is(problem: tuple[Problem, Pose]) -> None:
+    made, pose = problem
+    seen, visited = splat(pose, made), visit(pose, made)
+    assert not isinstance(visited, Splatted)  # the CPU's loop was asked
+    torch.testing.assert_close(visited.similarity, seen.similarity, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(visited.value, seen.value, atol=1e-5, rtol=1e-5)
 
 
 def test_the_pull_is_the_splats_gradient(stage: Any, problem: tuple[Problem, Pose]) -> None:

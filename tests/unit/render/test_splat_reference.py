@@ -84,14 +84,30 @@ def test_depth_gets_no_gradient():
     assert depth.grad is None
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=CONFIG_IDS)
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_loops_and_sorting_select_the_same(config, kind):
+    uv, depth, _ = random_clouds(8, config.size)
+    uv[0, :3, 0], depth[0, 3:6] = (
+        torch.tensor([torch.nan, torch.inf, -torch.inf]),
+        torch.tensor([torch.nan, -1.0, torch.inf]),
+    )
+    for looped, ordered in zip(
+        fast.select_in_loops(uv.to(kind), depth.to(kind), config),
+        fast.select_by_sorting(uv.to(kind), depth.to(kind), config),
+        strict=True,
+    ):
+        assert torch.equal(looped, ordered)
+
+
 def test_the_block_size_changes_nothing(monkeypatch):
     config = CONFIGS[0]
     uv, depth, _ = random_clouds(7, config.size)
-    whole = fast.rasterise(uv, depth, config)
-    monkeypatch.setattr(fast, "CANDIDATES_PER_BLOCK_CPU", 1)
-    blocks = fast.rasterise(uv, depth, config)
-    assert torch.equal(whole.pixel, blocks.pixel)
-    assert torch.equal(whole.index, blocks.index)
+    whole = fast.select_by_sorting(uv, depth, config)
+    monkeypatch.setattr(fast, "CANDIDATES_PER_BLOCK", 1)
+    blocks = fast.select_by_sorting(uv, depth, config)
+    assert torch.equal(whole[0], blocks[0])
+    assert torch.equal(whole[1], blocks[1])
 
 
 def test_more_pairs_than_32_bits_hold():

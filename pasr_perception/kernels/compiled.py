@@ -1,0 +1,54 @@
+"""How kernels are compiled."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+
+logger = logging.getLogger(__name__)
+
+Kernel = TypeVar("Kernel", bound=Callable[..., None])
+WORTH_SAYING_S = 1.0  # what takes longer was not in numba's cache
+
+_trials: list[Callable[[], None]] = []
+
+
+def kernel(function: Kernel) -> Kernel:
+    """Compile a function of arrays on its first call; sums may be taken in any order, NaN is respected."""
+    return _compiled(function, {"reassoc", "contract", "nsz"})
+
+
+def exact_kernel(function: Kernel) -> Kernel:
+    """Like `kernel`, with every operation rounded as it is written."""
+    return _compiled(function, set())
+
+
+def _compiled(function: Kernel, liberties: set[str]) -> Kernel:
+    """Run without Python's lock; what was compiled is kept beside the file or in numba's cache, whichever may be written."""
+    try:
+        return cast(Kernel, numba.njit(nogil=True, cache=True, fastmath=liberties)(function))
+    except RuntimeError as error:
+        logger.warning(
+            "kernels are compiled at every start (%s); set NUMBA_CACHE_DIR to a folder to keep them in", error
+        )
+        return cast(Kernel, numba.njit(nogil=True, fastmath=liberties)(function))
+
+
+def trial(function: Callable[[], None]) -> Callable[[], None]:
+    """A call of a kernel with arrays of the kinds that it is given later, for `prepare`."""
+    _trials.append(function)
+    return function
+
+
+def prepare() -> None:
+    """Compile all kernels now, which takes seconds on a machine that has not done it before: no frame shall wait for it."""
+    began = time.perf_counter()
+    for function in _trials:
+        function()
+    took = time.perf_counter() - began
+    if took > WORTH_SAYING_S:
+        logger.info("compiled the CPU's kernels in %.0f s; numba keeps them for the next start", took)

@@ -1,0 +1,160 @@
+"""Which points every pixel of a splat takes, and how well a crop fits what it would show.
+
+Twins: `render.splat` as it is on CUDA, and `refine.similarity`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pasr_perception.kernels.compiled import exact_kernel, kernel, trial
+
+REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
+
+
+@dataclass(frozen=True)
+class Splatting:
+    """How points become pixels: `render.SplatConfig` in numbers."""
+
+    size: int
+    radius: float  # pixels
+    points_per_pixel: int
+    band: float  # depth behind a pixel's nearest point from which others are hidden; infinite for none
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What every pixel of a cloud's splat takes."""
+
+    index: np.ndarray  # [S*S, K] int32 into the cloud's points, nearest first, -1 = empty
+    count: np.ndarray  # [S*S] int32, how many
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the splat of H hypotheses is made of and compared with."""
+
+    cloud: np.ndarray  # [H] int64 into the features
+    crop: np.ndarray  # [H] int64 into the cells
+    features: np.ndarray  # [C, N, D] float32
+    cells: np.ndarray  # [B, S*S, D] float32, unit
+
+
+@exact_kernel
+def _take(
+    uv: np.ndarray,
+    depth: np.ndarray,
+    size: int,
+    radius: float,
+    reach: float,
+    band: float,
+    index: np.ndarray,
+    nearness: np.ndarray,
+    count: np.ndarray,
+) -> None:
+    """One cloud: uv [N, 2] and depth [N] into index and nearness [S*S, K] and count [S*S].
+
+    `radius` is squared, of the points' own kind; `reach` is how far beyond a pixel's corner its window begins.
+    """
+    slots, kind = index.shape[1], uv.dtype.type
+    half, deep = kind(0.5), np.float32(band)
+    for point in range(uv.shape[0]):
+        x, y, z = uv[point, 0], uv[point, 1], depth[point]
+        if not (z >= 0 and x > -reach and x < size + reach and y > -reach and y < size + reach):
+            continue
+        for row in range(max(math.ceil(y - reach), 0), min(math.floor(y + reach), size)):
+            dy = kind(row) + half - y
+            for column in range(max(math.ceil(x - reach), 0), min(math.floor(x + reach), size)):
+                dx = kind(column) + half - x
+                if not dy * dy + dx * dx < radius:
+                    continue
+                pixel = row * size + column
+                slot = count[pixel]
+                if slot > 0 and not z <= nearness[pixel, 0] + deep:
+                    continue  # the nearest only comes nearer
+                if slot == slots:
+                    if not z < nearness[pixel, slots - 1]:
+                        continue
+                    slot -= 1
+                else:
+                    count[pixel] += 1
+                while slot > 0 and z < nearness[pixel, slot - 1]:
+                    nearness[pixel, slot], index[pixel, slot] = nearness[pixel, slot - 1], index[pixel, slot - 1]
+                    slot -= 1
+                nearness[pixel, slot], index[pixel, slot] = z, point
+    for pixel in range(size * size):
+        while count[pixel] > 0 and not nearness[pixel, count[pixel] - 1] <= nearness[pixel, 0] + deep:
+            count[pixel] -= 1
+            index[pixel, count[pixel]] = -1
+
+
+@kernel
+def _mean_cosine(
+    uv: np.ndarray,
+    index: np.ndarray,
+    count: np.ndarray,
+    features: np.ndarray,
+    cells: np.ndarray,
+    size: int,
+    radius: float,
+    out: np.ndarray,
+) -> None:
+    """Of one hypothesis, from what its pixels take; `radius` is squared."""
+    channels, square_radius = features.shape[1], np.float32(radius)
+    shown = np.empty(channels, np.float32)
+    total, covered = np.float32(0), 0
+    for pixel in range(size * size):
+        if count[pixel] == 0:
+            continue
+        covered += 1
+        shown[:] = 0
+        for slot in range(count[pixel]):
+            point = index[pixel, slot]
+            dx = np.float32(pixel % size) + np.float32(0.5) - uv[point, 0]
+            dy = np.float32(pixel // size) + np.float32(0.5) - uv[point, 1]
+            weight = np.float32(1) - (dx * dx + dy * dy) / square_radius
+            for d in range(channels):
+                shown[d] += weight * features[point, d]
+        product, square = np.float32(0), np.float32(0)
+        for d in range(channels):
+            product += shown[d] * cells[pixel, d]
+            square += shown[d] * shown[d]
+        if square > 0:
+            total += product / np.sqrt(square)
+    out[0] = total / max(covered, 1)
+
+
+def take(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> Taken:
+    """The nearest points of every pixel: uv [N, 2] pixels of any kind of float, depth [N] float32."""
+    pixels, slots, kind = splatting.size**2, splatting.points_per_pixel, uv.dtype.type
+    index, count = np.full((pixels, slots), -1, np.int32), np.zeros(pixels, np.int32)
+    nearness = np.empty((pixels, slots), np.float32)
+    radius, reach = kind(splatting.radius**2), kind(splatting.radius + 0.5 + REACH_MARGIN)
+    uv, depth = np.ascontiguousarray(uv), np.ascontiguousarray(depth)
+    _take(uv, depth, splatting.size, radius, reach, splatting.band, index, nearness, count)
+    return Taken(index, count)
+
+
+def mean_cosines(uv: np.ndarray, depth: np.ndarray, splatting: Splatting, compared: Compared) -> np.ndarray:
+    """Eq. 8 [H] float32 of hypotheses whose points are at uv [H, N, 2] pixels and depth [H, N], float32."""
+    out = np.empty(len(uv), np.float32)
+    size, square_radius = splatting.size, splatting.radius**2
+    for h in range(len(uv)):
+        taken = take(uv[h], depth[h], splatting)
+        features, cells = compared.features[compared.cloud[h]], compared.cells[compared.crop[h]]
+        _mean_cosine(uv[h], taken.index, taken.count, features, cells, size, square_radius, out[h : h + 1])
+    return out
+
+
+@trial
+def _on_one_point() -> None:
+    uv, depth, feature = (
+        np.full((1, 1, 2), 0.5, np.float32),
+        np.ones((1, 1), np.float32),
+        np.ones((1, 1, 8), np.float32),
+    )
+    first = np.zeros(1, np.int64)
+    mean_cosines(uv, depth, Splatting(1, 1.0, 1, math.inf), Compared(first, first, feature, feature))

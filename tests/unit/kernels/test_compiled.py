@@ -1,0 +1,81 @@
+"""Kernels are compiled before the first frame, said once, and where nothing can be kept as well."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numba
+import numpy as np
+import pytest
+
+from pasr_perception.kernels import compiled, poses, prepare, products, splat
+
+KERNELS = (products._products, poses._scores, splat._take, splat._mean_cosine)
+
+
+def test_all_are_compiled_by_prepare() -> None:
+    prepare()
+    assert all(len(kernel.signatures) >= 1 for kernel in KERNELS)
+
+
+def test_slow_compilation_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(compiled, "WORTH_SAYING_S", 0.01)
+    monkeypatch.setattr(compiled, "_trials", [lambda: time.sleep(0.02)])
+    with caplog.at_level(logging.INFO):
+        prepare()
+    assert "compiled the CPU's kernels" in caplog.text
+
+
+def test_a_kernel_works_where_nothing_can_be_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    njit = numba.njit
+
+    def refusing(*args, cache: bool = False, **options):
+        if cache:
+            return lambda function: (_ for _ in ()).throw(RuntimeError("cannot cache: no locator available"))
+        return njit(*args, **options)
+
+    monkeypatch.setattr(numba, "njit", refusing)
+
+    @compiled.kernel
+    def double(values: np.ndarray) -> None:
+        for i in range(len(values)):
+            values[i] *= 2
+
+    values = np.ones(3)
+    double(values)
+    assert values.tolist() == [2, 2, 2]
+    assert "no locator available" in caplog.text
+    assert "NUMBA_CACHE_DIR" in caplog.text
+
+
+def test_equally_deep_points_are_taken_by_index_and_those_behind_the_band_are_hidden() -> None:
+    uv = np.full((5, 2), 0.5, np.float32)
+    depth = np.array([1.0, 3.0, 1.0, 1.4, -1.0], np.float32)
+    taken = splat.take(uv, depth, splat.Splatting(size=1, radius=0.5, points_per_pixel=4, band=0.5))
+    assert taken.index.tolist() == [[0, 2, 3, -1]]
+    assert taken.count.tolist() == [3]
+
+
+def test_arrays_with_steps_are_no_other_kind() -> None:
+    """What tensors are cut from others must not be compiled for once more, in the middle of a frame."""
+    prepare()
+    known = len(splat._take.signatures)
+    points = np.full((5, 3), 0.5, np.float32)
+    splat.take(points[:, :2], points[:, 2], splat.Splatting(size=1, radius=0.5, points_per_pixel=4, band=0.5))
+    assert len(splat._take.signatures) == known
+
+
+def test_a_mean_cosine_by_hand() -> None:
+    """Two pixels are covered: one shows what the crop shows, the other something across it; a third point is outside."""
+    uv = np.array([[[0.5, 0.5], [1.5, 0.5], [9.0, 9.0]]], np.float32)
+    features = np.array([[[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]]], np.float32)
+    cells = np.tile(np.array([1.0, 0.0], np.float32), (1, 4, 1))
+    first = np.zeros(1, np.int64)
+    splatting = splat.Splatting(size=2, radius=0.4, points_per_pixel=2, band=np.inf)
+    found = splat.mean_cosines(
+        uv, np.ones((1, 3), np.float32), splatting, splat.Compared(first, first, features, cells)
+    )
+    assert found == pytest.approx([0.5])
