@@ -12,7 +12,7 @@ from pasr_perception.cli.data import data_app
 from pasr_perception.cli.demo import demo_command, real_command
 from pasr_perception.cli.detect import detect_command
 from pasr_perception.cli.encoder import encoder_app
-from pasr_perception.cli.evaluate import evaluate_app, evaluate_command
+from pasr_perception.cli.evaluate import evaluate_app
 from pasr_perception.cli.library import library_app
 from pasr_perception.cli.overhead import overhead_command
 from pasr_perception.cli.track import track_command
@@ -29,7 +29,6 @@ app.add_typer(encoder_app, name="encoder")
 app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
-bag_app.command("evaluate")(evaluate_command)
 app.command("detect")(detect_command)
 app.command("demo")(demo_command)
 app.command("real")(real_command)

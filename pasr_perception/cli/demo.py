@@ -157,7 +157,7 @@ def _ycbv(folder: Path, out: Path, hope_library: Path) -> None:
 
 
 def _replay_and_evaluate(bag: Path, library: Path, out: Path, title: str, given_mesh: bool) -> None:
-    from pasr_perception.cli.evaluate import evaluate_command
+    from pasr_perception.cli.bag import evaluate_command
 
     with errors_in_words():
         recorded = replay(Replay(bag, library, out, parameters=FRAME_BY_FRAME))

@@ -1,4 +1,4 @@
-"""`pasr evaluate ...`: methods against synthetic and real photos; `pasr bag evaluate`: a recorded bag against the one played."""
+"""`pasr evaluate ...`: methods against synthetic and real photos."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def synthetic_command(
     with errors_in_words():
         from pasr_perception.data.synthetic.photo_set import PhotoSet
         from pasr_perception.evaluation.methods import make_method
-        from pasr_perception.evaluation.results_file import merge_results, write_report
+        from pasr_perception.evaluation.results_file import merge_results
         from pasr_perception.evaluation.synthetic import (
             PhotoProtocol,
             evaluate_photos,
@@ -71,7 +71,6 @@ def synthetic_command(
             results_entry,
             synthetic_report,
         )
-        from pasr_perception.evaluation.tables import write_tables
 
         pipeline = _opened(library, config, memory)
         made = make_method(method, pipeline, ranker, seed)
@@ -87,12 +86,10 @@ def synthetic_command(
         )
         kind = "transfer" if transfer else "synthetic" if boxes == "whole" else "visible"
         name = "_".join(filter(None, (kind, transfer, method)))
-        entry = {"kind": kind, "method": method, "about": f"{transfer} {about}".strip(), "command": _command()}
-        write_report(docs, name, {**entry, "levels": report})
         if kind == "synthetic":
             merge_results(docs, kind, method, results_entry(report))
-        tables = write_tables(docs)
-    Console().print(f"tables: {tables}", soft_wrap=True)
+        entry = {"kind": kind, "method": method, "about": f"{transfer} {about}".strip(), "levels": report}
+        _published(docs, name, entry)
 
 
 @evaluate_app.command("bop")
@@ -112,8 +109,7 @@ def bop_command(
     with errors_in_words():
         from pasr_perception.evaluation.methods import make_method
         from pasr_perception.evaluation.real_photos import RealProtocol, judge_photos, real_report, real_results
-        from pasr_perception.evaluation.results_file import merge_results, write_report
-        from pasr_perception.evaluation.tables import write_tables
+        from pasr_perception.evaluation.results_file import merge_results
 
         pipeline = _opened(library, config, memory)
         made = make_method(method, pipeline, ranker, seed)
@@ -126,11 +122,9 @@ def bop_command(
             f"{len(facts)} meshes; {len(judged)} objects at least {protocol.min_visibility:.0%} visible, "
             f"of {photos_asked}; boxes around what is seen, jittered {jitter:.0%}; seed {seed}."
         )
-        entry = {"kind": "hope_dev", "method": method, "about": about, "command": _command(), "parts": report}
-        write_report(docs, f"hope_dev_{method}", entry)
         merge_results(docs, "hope_dev", method, real_results(report))
-        tables = write_tables(docs)
-    Console().print(f"tables: {tables}", soft_wrap=True)
+        entry = {"kind": "hope_dev", "method": method, "about": about, "parts": report}
+        _published(docs, f"hope_dev_{method}", entry)
 
 
 @evaluate_app.command("papers")
@@ -150,8 +144,6 @@ def papers_command(
         from pasr_perception.cli.demo import ready_library
         from pasr_perception.evaluation.methods import make_method
         from pasr_perception.evaluation.papers import judge_papers, paper_data, papers_report
-        from pasr_perception.evaluation.results_file import write_report
-        from pasr_perception.evaluation.tables import write_tables
 
         frames, sources = paper_data(data, photos)
         if not library.exists():
@@ -161,10 +153,9 @@ def papers_command(
         with progress_bar(None) as tell:
             outcomes = judge_papers(frames, pipeline.library, made, tell)
         about = f"{data}: {len(pipeline.library.entries)} meshes, {len(outcomes)} whole objects; annotated boxes."
-        entry = {"kind": "papers", "data": data, "method": method, "about": about, "command": _command()}
-        write_report(docs, f"papers_{data}_{method}", {**entry, "parts": papers_report(outcomes, pipeline.library)})
-        tables = write_tables(docs)
-    Console().print(f"tables: {tables}", soft_wrap=True)
+        parts = papers_report(outcomes, pipeline.library)
+        entry = {"kind": "papers", "data": data, "method": method, "about": about, "parts": parts}
+        _published(docs, f"papers_{data}_{method}", entry)
 
 
 @evaluate_app.command("ablate")
@@ -189,9 +180,7 @@ def ablate_command(
     with errors_in_words():
         from pasr_perception.data.synthetic.photo_set import PhotoSet
         from pasr_perception.evaluation.ablation import ablate, look_at_photos
-        from pasr_perception.evaluation.results_file import write_report
         from pasr_perception.evaluation.synthetic import PhotoProtocol
-        from pasr_perception.evaluation.tables import write_tables
 
         pipeline = _opened(library, config, memory)
         others = {name: pipeline.reopened(path) for name, path in (_named(text) for text in also or [])}
@@ -206,10 +195,8 @@ def ablate_command(
         for family in families.split(","):
             with progress_bar(None) as tell:
                 variants = ablate(family, pipeline, others, asked, tell)
-            entry = {"kind": "ablation", "method": family, "about": about, "command": _command()}
-            write_report(docs, f"ablation_{family}", {**entry, "variants": variants})
-        tables = write_tables(docs)
-    Console().print(f"tables: {tables}", soft_wrap=True)
+            entry = {"kind": "ablation", "method": family, "about": about, "variants": variants}
+            _published(docs, f"ablation_{family}", entry)
 
 
 @evaluate_app.command("pictures")
@@ -230,9 +217,8 @@ def pictures_command(
         from pasr_perception.data.synthetic.photo_set import PhotoSet
         from pasr_perception.evaluation.ablation import look_at_photos
         from pasr_perception.evaluation.pictures import CAUSES, write_pictures
-        from pasr_perception.evaluation.results_file import write_report
         from pasr_perception.evaluation.synthetic import PhotoProtocol
-        from pasr_perception.evaluation.tables import IMAGES, write_tables
+        from pasr_perception.evaluation.tables import IMAGES
 
         pipeline = _opened(library, config, memory)
         protocol = PhotoProtocol(seed=seed, levels=tuple(levels.split(",")), limit=limit)
@@ -244,10 +230,9 @@ def pictures_command(
             f"{pipeline.library.header.features.kind}; boxes around the whole object, jittered {protocol.jitter:.0%}; seed {seed}."
         )
         counted = [{"cause": cause, "means": CAUSES[cause], "photos": causes[cause]} for cause in CAUSES]
-        entry = {"kind": "pictures", "method": "pictures", "about": about, "command": _command(), "photos": len(asked)}
-        write_report(docs, "pictures", {**entry, "causes": counted})
-        tables = write_tables(docs)
-    Console().print(f"pictures: {docs / IMAGES}\ntables: {tables}", soft_wrap=True)
+        entry = {"kind": "pictures", "method": "pictures", "about": about, "photos": len(asked), "causes": counted}
+        typer.echo(f"pictures: {docs / IMAGES}")
+        _published(docs, "pictures", entry)
 
 
 @evaluate_app.command("tables")
@@ -290,35 +275,6 @@ def calibrate_command(
     console.print(f"confidence: {{slope: {found.config.slope}, intercept: {found.config.intercept}}}", soft_wrap=True)
 
 
-def evaluate_command(
-    truth: Annotated[Path, typer.Argument(help="The bag that was played, with /ground_truth/objects.")],
-    recorded: Annotated[Path, typer.Argument(help="The bag that was recorded: the node's answers and /diagnostics.")],
-    library: Annotated[Path, typer.Option("--library", "-l", help="The mesh library that the node used.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.json and index.html.")],
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings, as for the node.")] = None,
-    given_mesh: Annotated[
-        bool, typer.Option("--given-mesh", help="Also search the pose of each object's true mesh (runs the pipeline).")
-    ] = False,
-    baselines: Annotated[bool, typer.Option(help="Compare with chance and pooled features.")] = True,
-    pictures: Annotated[int, typer.Option(min=0, help="How many frames the page shows.")] = 6,
-    title: Annotated[str, typer.Option(help="Heading of the page.")] = "PASR perception: evaluation",
-    seed: Annotated[int, typer.Option(help="Of the random poses of the chance baseline.")] = 0,
-) -> None:
-    """Compare what the node answered with the ground truth: table, report.json and index.html."""
-    with errors_in_words():
-        from pasr_perception.config import load_config
-        from pasr_perception.evaluation.report import EvaluationOptions, evaluate_bag
-        from pasr_perception.evaluation.results import report_table
-
-        options = EvaluationOptions(
-            baselines=baselines, given_mesh=given_mesh, pictures=pictures, title=title, seed=seed
-        )
-        report = evaluate_bag(truth, recorded, library, out, options, load_config(config) if config else None)
-    console = Console()
-    console.print(report_table(report))
-    console.print(f"report: {out / 'report.json'}\npage:   {(out / 'index.html').absolute()}", soft_wrap=True)
-
-
 def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline:
     from pasr_perception.config import PasrConfig, load_config
     from pasr_perception.encoders import load_encoder
@@ -334,15 +290,18 @@ def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline
     return Pipeline(opened, remembering(encoder, memory), settings, device)
 
 
+def _published(docs: Path, name: str, entry: dict[str, Any]) -> None:
+    """Keep a report with the command that made it, and make the tables of all that are there again."""
+    from pasr_perception.evaluation.results_file import write_report
+    from pasr_perception.evaluation.tables import write_tables
+
+    write_report(docs, name, {**entry, "command": shlex.join(["pasr", *sys.argv[1:]])})
+    typer.echo(f"tables: {write_tables(docs)}")
+
+
 def _named(text: str) -> tuple[str, Path]:
     """What NAME=PATH says. Raises ValueError where it says neither."""
     name, _, path = text.partition("=")
     if not name or not path:
         raise ValueError(f"--also: expected NAME=LIBRARY, got {text!r}")
     return name, Path(path)
-
-
-def _command() -> str:
-    """The command line as it was given, to stand with its table."""
-    words: list[Any] = ["pasr", *sys.argv[1:]]
-    return shlex.join(map(str, words))

@@ -9,7 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pasr_perception.cli.evaluate import evaluate_app, evaluate_command
+from pasr_perception.cli.bag import evaluate_command
+from pasr_perception.cli.evaluate import evaluate_app
 from pasr_perception.config import PasrConfig, load_config
 from pasr_perception.evaluation import calibration
 from pasr_perception.evaluation.calibration import Example

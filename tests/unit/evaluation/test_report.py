@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pasr_perception.cli.evaluate import evaluate_command
+from pasr_perception.cli.bag import evaluate_command
 from pasr_perception.data.bagio import BagError, BagWriter, write_frames
 from pasr_perception.data.records import BagFrame, PublishedStatus, Truth
 from pasr_perception.evaluation.report import EvaluationOptions, evaluate_recording, latencies
