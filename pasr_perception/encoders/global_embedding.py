@@ -107,6 +107,8 @@ def load_global(path: str | Path, image_encoder: tuple[str, str]) -> GlobalEmbed
     path = path or _shipped(image_encoder[0])
     try:
         plain, weights = read_weights(path)
+        if plain["format"] != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, got {plain['format']}")
         module = GlobalEmbedding(GlobalConfig(**json.loads(plain["config"])))
         module.load_state_dict(weights)
         beside = tuple(json.loads(plain["image_encoder"]))

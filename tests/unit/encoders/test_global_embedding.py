@@ -22,6 +22,7 @@ from pasr_perception.encoders.global_embedding import (
     load_global,
     save_global,
 )
+from pasr_perception.encoders.weights_file import write_weights
 
 BESIDE = ("colour-waves", "c0105")
 
@@ -65,6 +66,12 @@ def test_it_comes_back_from_its_file_and_only_beside_its_encoder(module: GlobalE
     )
     with pytest.raises(EncoderError, match="train one for it"):
         load_global(file, ("dinov2", "ffff"))
+
+
+def test_weights_of_something_else_are_named(tmp_path: Path) -> None:
+    write_weights(tmp_path / "other.safetensors", {"a": torch.ones(1)}, {"format": "pasr-point-encoder"})
+    with pytest.raises(EncoderError, match="expected format pasr-global-embedding, got pasr-point-encoder"):
+        load_global(tmp_path / "other.safetensors", BESIDE)
 
 
 def test_the_shipped_one_loads_and_saw_training_meshes_alone() -> None:
