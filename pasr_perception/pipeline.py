@@ -82,8 +82,6 @@ class Pipeline:
     def __init__(self, library: MeshLibrary, encoder: Encoder, config: PasrConfig, device: torch.device) -> None:
         if not library.entries:
             raise ValueError(f"library {library.path}: expected at least one mesh, it has none")
-        if device.type == "cpu":
-            prepare()
         header = library.header
         self.library, self.encoder, self.config, self.device = library, encoder, config, device
         self.crop_spec = CropSpec(encoder.image_size, header.fill)
@@ -113,6 +111,8 @@ class Pipeline:
         """Load the encoder and a library that was built with it; raises LibraryError if they do not belong together."""
         config = config or PasrConfig()
         encoder, device = load_encoder(config.encoder)
+        if device.type == "cpu":
+            prepare()
         library = MeshLibrary.open(library_dir, expect_encoder=(encoder.name, encoder.fingerprint))
         return cls(library, encoder, config, device)
 

@@ -118,7 +118,7 @@ def _open_seconds(fresh: Fresh, plan: BenchPlan) -> Figure:
     if not fresh.opened:
         return missing("s", fresh.problem)
     note = (
-        f"MeshLibrary.open and Pipeline of {plan.huge} meshes in a fresh process; Python's start, imports and the encoder "
+        f"MeshLibrary.open and Pipeline of {plan.huge} meshes in a fresh process; Python's start, imports, encoder and kernels "
         f"not counted; files in the page cache; median and range of {len(fresh.opened)}"
     )
     return median_figure([a.ready_seconds for a in fresh.opened], "s", note)
