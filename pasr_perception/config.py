@@ -59,7 +59,7 @@ class CoarseConfig:
     top_k: int = 10  # candidates kept over all meshes
     per_mesh: int = 2  # distinct poses of one mesh among them at most
     outline_weight: float = 0.12  # similarity that a box aspect wrong by a factor e costs
-    resident_mb: int = 2048  # meshes held ready on the device: with 2000 poses about 8 MB each, 18 on a GPU
+    resident_mb: int = 2048  # meshes held ready on the device: about 6 MB each, 18 on a GPU with 2000 poses
 
     def __post_init__(self) -> None:
         known = ("shortlist", "exhaustive")
