@@ -3,7 +3,8 @@
 A first search gives every mesh that it lists its calibrated log-odds of being right rather than a stranger's (`confidence.py`).
 Those hold what is to be thought of any one of many meshes beforehand, which counts once: what later looks add is the ratio of
 likelihoods of their margin alone. It is 0 at `EVEN`: a stranger exceeds that with some mesh in most looks, but seldom twice with
-the same one. Looks from one side are much alike (two cabinets that differ in their fronts, from behind): the n-th counts an n-th.
+the same one. Looks in short order are much alike: the n-th counts an n-th, where what is some seconds old is half forgotten, so
+that it is time that brings evidence, not the number of looks. One that fits no mesh says little: the object may be hidden.
 What one look may add is bounded, and so is the sum: no single frame overturns many, and a mistake can be corrected.
 """
 
@@ -21,8 +22,9 @@ from pasr_perception.config import ConfidenceConfig, TrackConfig
 EVEN = 2.0  # margin at which a mesh that was named before is as likely a stranger's as right
 UNSEEN = 1.0  # margin below that of the weakest mesh that a search listed, for those that it did not
 UNLIKE = 0.35  # likeness of renderings up to which two meshes are compared at full weight; chairs reach it with chairs
-NEW_VIEW = 0.35  # rad: a view turned by this much is as good as an independent one
-AGAINST = 0.3  # what a look counts at least that speaks against the mesh: the box may have become another object's
+NEW_VIEW = 0.35  # rad: turned by this much, an object shows another side, where look-alikes may differ
+ALIKE_S = 2.0  # looks that are this far apart have hardly a box, and often neither a side nor an obstacle in common
+HIDDEN = 0.3  # what a look counts that fits no mesh: something may stand in front, for longer than `ALIKE_S`
 UNKNOWN: Mapping[str, float] = {}
 
 
@@ -52,21 +54,17 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class View:
-    """A side that an object was looked at from."""
+class Recent:
+    """How often an object was looked at in the last seconds."""
 
-    direction: np.ndarray  # [3] unit, towards the camera, object axes
-    looks: int
+    looks: float = 0.0  # older ones count less
+    stamp_ns: int = 0
 
 
-def seen_from(views: tuple[View, ...], direction: np.ndarray) -> tuple[tuple[View, ...], float]:
-    """The views with one more look from a direction [3], and what that look counts."""
-    turned = [angle_between(v.direction, direction) for v in views]
-    nearest = int(np.argmin(turned)) if turned else -1
-    if nearest < 0 or turned[nearest] > NEW_VIEW:
-        return (*views, View(direction, 1)), 1.0
-    known = replace(views[nearest], looks=views[nearest].looks + 1)
-    return (*views[:nearest], known, *views[nearest + 1 :]), 1 / known.looks
+def looked_again(recent: Recent, stamp_ns: int) -> tuple[Recent, float]:
+    """The same with one more look, and what that look counts."""
+    looks = 1 + recent.looks * math.exp(-max(stamp_ns - recent.stamp_ns, 0) * 1e-9 / ALIKE_S)
+    return Recent(looks, stamp_ns), 1 / looks
 
 
 def angle_between(a: np.ndarray, b: np.ndarray) -> float:
@@ -89,6 +87,7 @@ def searched(
     def worth(margin: float) -> float:
         return weight * _ratio(margin, confidence) if identity.looks else log_odds(margin, confidence)
 
+    weight = _shown(margins, weight)
     gain, rest = {m: worth(v) for m, v in margins.items()}, worth(min(margins.values()) - UNSEEN)
     gain = told_apart(gain, likeness)
     known = dict.fromkeys(margins, identity.unlisted) | dict(identity.evidence)
@@ -105,17 +104,22 @@ def looked(
     likeness: Mapping[str, float] = UNKNOWN,
 ) -> Identity:
     """After a look at some meshes from predicted poses. One mesh looked at alone can only be spoken against."""
+    weight = _shown(margins, weight)
     gain = told_apart({mesh: weight * _ratio(margin, confidence) for mesh, margin in margins.items()}, likeness)
     supported = max(gain.values(), default=0.0) > 0
     if len(gain) == 1:
-        against = max(weight, AGAINST) / weight
-        gain = {mesh: min(against * value, 0.0) for mesh, value in gain.items()}
+        gain = {mesh: min(value, 0.0) for mesh, value in gain.items()}
     return replace(identity, evidence=_added(identity.evidence, gain, config), looks=identity.looks + supported)
 
 
 def spoken_against(identity: Identity, mesh_id: str, evidence: float, config: TrackConfig) -> Identity:
     """With so much log-evidence against one mesh, from what is no margin."""
     return replace(identity, evidence=_added(identity.evidence, {mesh_id: -evidence}, config))
+
+
+def _shown(margins: Mapping[str, float], weight: float) -> float:
+    """What a look counts by how well anything fits it: one that fits another mesh says more than one that fits none."""
+    return weight if max(margins.values(), default=EVEN) >= EVEN else HIDDEN * weight
 
 
 def _ratio(margin: float, confidence: ConfidenceConfig) -> float:

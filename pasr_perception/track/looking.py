@@ -12,12 +12,20 @@ from dataclasses import replace
 import numpy as np
 
 from pasr_perception.config import TrackConfig
-from pasr_perception.crop import CropError, clipped_edges
+from pasr_perception.crop import CropError
 from pasr_perception.geometry.se3 import invert_T
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track import identity, motion
 from pasr_perception.track.bearings import moves, steadied
-from pasr_perception.track.state import Track, distance_to, nearest_equivalent, reoriented, to_middle, view_of
+from pasr_perception.track.state import (
+    Track,
+    distance_to,
+    is_doubtful,
+    nearest_equivalent,
+    reoriented,
+    to_middle,
+    view_of,
+)
 from pasr_perception.track.warm import WarmStart
 from pasr_perception.types import Detection, Frame, TrackState
 
@@ -31,7 +39,6 @@ VOTES = {
 STRIKES = 3  # looks in a row that do not fit until the object is searched again
 RIVAL_EVIDENCE = 5.0  # log-evidence behind the best within which a mesh is looked at as a rival
 RIVALS = 1
-CUT = 0.3  # what a look counts at an object that the image's border cuts
 LONGEST_WAIT = 5.0  # of `search_again_s`: by then a camera that moves sees another side
 JUMP = 0.15  # of the distance: a thing found so far from where its mesh was found before is hardly of that mesh's size,
 JUMP_EVIDENCE = 1.5  # which counts so much against the mesh
@@ -52,7 +59,7 @@ class Looker:
         T_cam_ref = invert_T(T_ref_cam)
         starts = {track.mesh_id: track.pose(self._entries[track.mesh_id], T_ref_cam)}
         track.looks += 1
-        if track.state is TrackState.TENTATIVE or track.looks % self._config.rival_every == 0:
+        if track.looks % self._config.rival_every == 0:
             for rival in self._rivals(track):
                 T_ref_mid = track.motion.T_ref_mid @ track.others[rival]
                 starts[rival] = T_cam_ref @ T_ref_mid @ to_middle(self._entries[rival])
@@ -66,11 +73,11 @@ class Looker:
             track.strikes += 1
             return False
         margins = {mesh: look.margin for mesh, look in looks.items()}
-        weight = self._weight(frame, track, len(looks), T_ref_cam)
+        track.recent, weight = identity.looked_again(track.recent, frame.stamp_ns)
         track.identity = identity.looked(
             track.identity, margins, self._confidence, self._config, weight, track.likeness
         )
-        self._against_jumps(track, {mine.mesh_id: mine.T_cam_obj}, T_ref_cam)
+        self._against_jumps(track, {mine.mesh_id: mine.T_cam_obj}, weight, T_ref_cam)
         for mesh, look in looks.items():
             if mesh != track.mesh_id:
                 track.others = {**track.others, mesh: self._relative(track, mesh, look.T_cam_obj, T_ref_cam)}
@@ -110,12 +117,12 @@ class Looker:
         estimate = result.objects[0]
         margins = {h.mesh_id: h.margin for h in estimate.hypotheses}
         track.likeness = self._pipeline.likeness(estimate.hypotheses)
-        weight = self._weight(frame, track, len(margins), T_ref_cam)
+        track.recent, weight = identity.looked_again(track.recent, frame.stamp_ns)
         track.identity = identity.searched(
             track.identity, margins, self._confidence, self._config, weight, track.likeness
         )
         poses = {h.mesh_id: h.T_cam_obj for h in estimate.hypotheses}
-        self._against_jumps(track, poses, T_ref_cam)
+        self._against_jumps(track, poses, weight, T_ref_cam)
         similarity = {h.mesh_id: h.similarity for h in estimate.hypotheses}
         best = track.identity.best
         if track.state is not TrackState.TENTATIVE:
@@ -132,7 +139,9 @@ class Looker:
         shares, unknown = track.identity.probabilities()
         sure = bool(shares) and shares[best] >= self._config.confirm
         settled = sure or unknown > self._config.confirm
-        if settled and min(track.identity.looks, track.agreed) >= self._config.confirm_looks:
+        settled = settled and min(track.identity.looks, track.agreed) >= self._config.confirm_looks
+        look_alikes = not sure and not is_doubtful(track, self._config)  # more searches hardly tell them apart
+        if settled or look_alikes:
             again = self._config.search_again_s
             track.patience_s = min(max(again, 2 * track.patience_s), LONGEST_WAIT * again)
         else:
@@ -147,24 +156,18 @@ class Looker:
         )
         return replace(detection, box=box)
 
-    def _weight(self, frame: Frame, track: Track, compared: int, T_ref_cam: np.ndarray) -> float:
-        """What a look at so many meshes counts from here; only one that compares takes something away from the next."""
-        whole = CUT if clipped_edges(track.box, frame.camera).any() else 1.0
-        view = view_of(track, T_ref_cam)
-        if view is None:
-            return whole
-        views, weight = identity.seen_from(track.views, view)
-        track.views = views if compared > 1 else track.views
-        return whole * weight
-
-    def _against_jumps(self, track: Track, poses: Mapping[str, np.ndarray], T_ref_cam: np.ndarray) -> None:
+    def _against_jumps(
+        self, track: Track, poses: Mapping[str, np.ndarray], weight: float, T_ref_cam: np.ndarray
+    ) -> None:
         """A camera that moves by known ways shows how far off things are: with a mesh of a wrong size they seem to jump."""
         if track.motion is None or track.motion.moving or track.mesh_id not in poses:
             return
         T_ref_mid = T_ref_cam @ poses[track.mesh_id] @ invert_T(to_middle(self._entries[track.mesh_id]))
         jump = np.linalg.norm(T_ref_mid[:3, 3] - track.motion.T_ref_mid[:3, 3]) / distance_to(track, T_ref_cam)
         if jump > JUMP:
-            track.identity = identity.spoken_against(track.identity, track.mesh_id, JUMP_EVIDENCE, self._config)
+            track.identity = identity.spoken_against(
+                track.identity, track.mesh_id, weight * JUMP_EVIDENCE, self._config
+            )
 
     def _measure(self, track: Track, T_cam_obj: np.ndarray, noise: np.ndarray, T_ref_cam: np.ndarray) -> motion.Fit:
         """Take a measured pose of the track's mesh into its motion."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from pasr_perception.config import ConfidenceConfig
+from pasr_perception.config import ConfidenceConfig, TrackConfig
 from pasr_perception.geometry.covariance import covariance_of_origin
 from pasr_perception.geometry.se3 import invert_T, make_T
 from pasr_perception.geometry.symmetry import closest_symmetry
 from pasr_perception.library.format import MeshEntry
 from pasr_perception.track.bearings import Sighting
-from pasr_perception.track.identity import Identity, View, is_ambiguous
+from pasr_perception.track.identity import Identity, Recent, is_ambiguous
 from pasr_perception.track.motion import Motion, rotated_covariance
 from pasr_perception.types import Detection, Hypothesis, TrackedObject, TrackState
 
 HYPOTHESES = 5  # told of each track
+DOUBT = 0.7  # share of the most evidence there can be, below which all meshes are compared again now and then
 
 
 @dataclass(eq=False)
@@ -51,7 +52,7 @@ class Track:
     strikes: int = 0  # looks in a row that did not fit
     looks: int = 0  # from predicted poses
     looked_ns: int = -1  # last look or search that fitted
-    views: tuple[View, ...] = ()  # the sides that its mesh was judged from
+    recent: Recent = field(default_factory=Recent)  # looks that its mesh was judged by
     searched_view: np.ndarray | None = None  # [3] towards the camera, object axes, when it was last searched
     calm: int = 0  # looks in a row that found it at rest where it was expected
     agrees: bool = False  # this frame's box and colours are those that are expected
@@ -63,6 +64,11 @@ class Track:
         """T_cam_obj [4, 4] of the mesh that the motion is of."""
         assert self.motion is not None
         return invert_T(T_ref_cam) @ self.motion.T_ref_mid @ to_middle(entry)
+
+
+def is_doubtful(track: Track, config: TrackConfig) -> bool:
+    """Whether a track's mesh rests on so little that all meshes should be compared once more."""
+    return track.identity.evidence.get(track.mesh_id, 0.0) < DOUBT * config.identity_limit
 
 
 def distance_to(track: Track, T_ref_cam: np.ndarray) -> float:
@@ -80,10 +86,9 @@ def view_of(track: Track, T_ref_cam: np.ndarray) -> np.ndarray | None:
 
 
 def reoriented(track: Track, R_old: np.ndarray) -> None:
-    """Keep a track's views where they were, its object's axes having been R_old [3, 3] in the reference frame until now."""
+    """Keep where a track was searched from, its object's axes having been R_old [3, 3] in the reference frame until now."""
     assert track.motion is not None
     R_new_old = track.motion.T_ref_mid[:3, :3].T @ R_old
-    track.views = tuple(replace(view, direction=R_new_old @ view.direction) for view in track.views)
     if track.searched_view is not None:
         track.searched_view = R_new_old @ track.searched_view
 

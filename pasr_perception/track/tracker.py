@@ -26,12 +26,11 @@ from pasr_perception.track.identity import NEW_VIEW, angle_between
 from pasr_perception.track.lifecycle import verdict
 from pasr_perception.track.looking import STRIKES, Looker
 from pasr_perception.track.schedule import Budget
-from pasr_perception.track.state import Track, distance_to, told, view_of
+from pasr_perception.track.state import Track, distance_to, is_doubtful, told, view_of
 from pasr_perception.track.warm import expected_box
 from pasr_perception.types import Detection, Frame, TrackedResult, TrackState, TrackTimings
 
 SURE_ANGLE = 0.35  # rad: standard deviation of a predicted rotation beyond which a look from it would be a guess
-DOUBT = 0.7  # share of the most evidence there can be, below which a tracked object is searched now and then
 COLOUR_GAIN = 0.1  # of a new look at an object's colours
 JUST_SEEN = 0.5  # s: a box that was detected this long ago is still near its object
 CALMING, LONGEST = 0.5, 4.0  # of `look_again_s`: what each calm look adds to the time until the next, and its most
@@ -189,12 +188,12 @@ class Tracker:
         looks, searches, checks = [], [], []
         for pair in matched:
             track, due = pair[0], self._search_is_due(pair[0], frame.stamp_ns)
-            doubtful, anew = self._is_doubtful(track), due and seen_anew(track, T_ref_cam)
-            if not self._can_look(track) or (due and doubtful and track.state is TrackState.TENTATIVE):
+            anew = due and seen_anew(track, T_ref_cam)
+            if not self._can_look(track) or (due and track.state is TrackState.TENTATIVE):
                 searches += [pair] if due else []
             elif not self._glance_is_enough(track, frame.stamp_ns) or anew:
                 looks.append(pair)
-                checks += [track] if anew or (due and doubtful) else []
+                checks += [track] if anew or (due and is_doubtful(track, self.config)) else []
         looks.sort(key=lambda pair: -pair[0].waited)
         searches.sort(key=lambda pair: (-min(pair[0].hits, 2), -pair[0].waited, pair[0].searched_ns))
         done: set[int] = set()
@@ -229,10 +228,6 @@ class Tracker:
         track.measured = resting and fresh and track.agrees
         self._glances += track.measured
         return track.measured
-
-    def _is_doubtful(self, track: Track) -> bool:
-        """Whether a track's mesh rests on so little that all meshes should be compared once more."""
-        return track.identity.evidence.get(track.mesh_id, 0.0) < DOUBT * self.config.identity_limit
 
     def _can_look(self, track: Track) -> bool:
         """Whether a predicted pose is good enough to start from."""

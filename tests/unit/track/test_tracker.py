@@ -62,7 +62,7 @@ def test_a_tentative_object_out_of_sight_is_given_up_soon(film):
 def test_a_lost_object_that_comes_back_where_it_was_keeps_its_number(film):
     it = film()
     it.world.put("a")
-    it.settle("a")
+    it.settle("a", frames=30)
     searches = len(it.world.searched)
     for _ in range(4):
         it.step(after_s=0.5)
