@@ -48,7 +48,11 @@ def prepare() -> None:
     """Compile all kernels now, which takes seconds on a machine that has not done it before: no frame shall wait for it."""
     began = time.perf_counter()
     for function in _trials:
-        function()
+        try:
+            function()
+        except OSError as error:  # of writing numba's cache; what was compiled is there
+            logger.warning("compiled kernels cannot be kept (%s); every start compiles them", error)
+            function()
     took = time.perf_counter() - began
     if took > WORTH_SAYING_S:
         logger.info("compiled the CPU's kernels in %.0f s; numba keeps them for the next start", took)

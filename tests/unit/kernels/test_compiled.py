@@ -27,6 +27,25 @@ def test_slow_compilation_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     assert "compiled the CPU's kernels" in caplog.text
 
 
+def test_a_full_disk_costs_no_kernel(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """numba keeps what it compiled for this process before it writes it down."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    @compiled.kernel
+    def double(values: np.ndarray) -> None:
+        for i in range(len(values)):
+            values[i] *= 2
+
+    monkeypatch.setattr(double._cache, "save_overload", full)
+    values = np.ones(3)
+    monkeypatch.setattr(compiled, "_trials", [lambda: double(values)])
+    prepare()
+    assert values.tolist() == [2, 2, 2]
+    assert "No space left on device" in caplog.text
+
+
 def test_a_kernel_works_where_nothing_can_be_kept(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
