@@ -47,16 +47,16 @@ def listened_to(robot: Robot) -> list[int]:
 def test_a_manager_takes_the_node_up_and_down_again_and_nothing_is_left(start: Callable[..., Robot]) -> None:
     robot = start(autostart=False)
     assert robot.node.state() == "unconfigured"
-    assert robot.node.count_publishers("/pasr_node/objects") == 0
+    robot.wait_for(0, lambda: robot.node.count_publishers("/pasr_node/objects"))
     for _ in range(2):
         robot.got["info"].clear()
         assert change(robot, Transition.TRANSITION_CONFIGURE)
         robot.wait(lambda: bool(robot.got["info"]))
-        assert listened_to(robot) == [0, 0, 0]
-        assert workers() == 0
+        robot.wait_for([0, 0, 0], lambda: listened_to(robot))
+        robot.wait_for(0, workers)
         assert change(robot, Transition.TRANSITION_ACTIVATE)
         robot.wait_until_connected()
-        assert workers() == 1
+        robot.wait_for(1, workers)
         robot.got["objects"].clear()
         robot.show(5)
         robot.wait(lambda: robot.answered(1))
@@ -65,7 +65,7 @@ def test_a_manager_takes_the_node_up_and_down_again_and_nothing_is_left(start: C
         # the frame's own markers may come after its objects, and so after what was cleared
         robot.wait_for([Marker.DELETEALL], lambda: [m.action for a in robot.got["markers"][-1:] for m in a.markers])
         robot.wait_for([0, 0, 0], lambda: listened_to(robot))
-        assert workers() == 0
+        robot.wait_for(0, workers)
         assert change(robot, Transition.TRANSITION_CLEANUP)
         robot.wait(lambda: robot.helper.count_publishers("/pasr_node/objects") == 0)
     assert change(robot, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
