@@ -24,6 +24,22 @@ IMPOSSIBLE = 1e6
 
 
 @dataclass(frozen=True)
+class Oddity:
+    """How a detection that was looked at, and was the object all the same, differed from what was expected."""
+
+    off: np.ndarray  # [4] its edges from the expected ones, in sides of the expected box
+    colours: np.ndarray
+
+    @classmethod
+    def of(cls, box: np.ndarray, expected: np.ndarray, colours: np.ndarray) -> Oddity:
+        return cls((box - expected) / _sides(expected), colours)
+
+    def box(self, expected: np.ndarray) -> np.ndarray:
+        """Where such a detection is [4] when the object is expected at [4]."""
+        return expected + self.off * _sides(expected)
+
+
+@dataclass(frozen=True)
 class Expected:
     """What a track expects to be detected."""
 
@@ -31,11 +47,25 @@ class Expected:
     colours: np.ndarray  # histogram, sum 1
     name: str  # the detector's id when it was last seen; empty: it gave none
     last: np.ndarray | None = None  # [4] pixels where it was detected a moment ago, in case its mesh is a wrong one
+    odd: Oddity | None = None  # of its last look: what stands in front of an object does so for a while
 
     def agrees(self, detection: Detection, colours: np.ndarray, least_iou: float, least_alike: float) -> bool:
-        """Whether a detection's box and the colours in it are what is expected, by these limits."""
-        overlap = iou(self.box[None], np.asarray(detection.box, dtype=np.float64)[None])[0, 0]
-        return bool(overlap >= least_iou and np.sqrt(self.colours) @ np.sqrt(colours) >= least_alike)
+        """Whether a detection's box and the colours in it are what is expected by these limits, or odd as before."""
+        known = [(self.box, self.colours)]
+        if self.odd is not None:
+            known.append((self.odd.box(self.box), self.odd.colours))
+        box = np.asarray(detection.box, dtype=np.float64)
+        return any(iou(b[None], box[None])[0, 0] >= least_iou and _alike(c, colours) >= least_alike for b, c in known)
+
+
+def _sides(box: np.ndarray) -> np.ndarray:
+    """[4]: width, height, width, height."""
+    return np.tile(np.maximum(box[2:] - box[:2], 1e-9), 2)
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> float:
+    """Bhattacharyya's coefficient of two histograms."""
+    return float(np.sqrt(a) @ np.sqrt(b))
 
 
 def colours_of(image: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pasr_perception.geometry.covariance import covariance_of_origin
 from pasr_perception.geometry.se3 import invert_T, make_T
 from pasr_perception.geometry.symmetry import closest_symmetry
 from pasr_perception.library.format import MeshEntry
+from pasr_perception.track.association import Oddity
 from pasr_perception.track.bearings import Sighting
 from pasr_perception.track.identity import Identity, Recent, is_ambiguous
 from pasr_perception.track.motion import Motion, rotated_covariance
@@ -56,6 +57,9 @@ class Track:
     searched_view: np.ndarray | None = None  # [3] towards the camera, object axes, when it was last searched
     calm: int = 0  # looks in a row that found it at rest where it was expected
     agrees: bool = False  # this frame's box and colours are those that are expected
+    expected: np.ndarray | None = None  # [4] where it was expected in this frame
+    differs: Oddity | None = None  # how this frame's detection differs from that
+    odd: Oddity | None = None  # the same at its last look, where that found it at rest all the same
     waited: int = 0  # frames in a row that the budget did not reach it
     searched_ns: int = -1  # last search
     patience_s: float = 0.0  # until the next search of what no mesh explains, or whose mesh is doubtful

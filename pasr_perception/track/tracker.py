@@ -19,7 +19,7 @@ from pasr_perception.depth import usable_depth
 from pasr_perception.geometry.se3 import is_rotation
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track import motion
-from pasr_perception.track.association import Expected, associate, colours_of
+from pasr_perception.track.association import Expected, Oddity, associate, colours_of, iou
 from pasr_perception.track.bearings import latest, sighting
 from pasr_perception.track.duplicates import merge_duplicates
 from pasr_perception.track.identity import NEW_VIEW, angle_between
@@ -33,11 +33,12 @@ from pasr_perception.types import Detection, Frame, TrackedResult, TrackState, T
 SURE_ANGLE = 0.35  # rad: standard deviation of a predicted rotation beyond which a look from it would be a guess
 COLOUR_GAIN = 0.1  # of a new look at an object's colours
 JUST_SEEN = 0.5  # s: a box that was detected this long ago is still near its object
-CALMING, LONGEST = 0.5, 4.0  # of `look_again_s`: what each calm look adds to the time until the next, and its most
+CALMING, LONGEST = 1.0, 5.0  # of `look_again_s`: what each calm look adds to the time until the next, and its most
 WAITING = 1.0  # the same for an object that is not settled
 GLANCE_IOU = (
     0.5  # of detected and expected box, from which a glance is enough; loose boxes of the right object reach 0.6
 )
+SAME_PLACE = 0.85  # the same of the boxes expected before and after a look that did not move the object
 GLANCE_COLOURS = 0.8  # the same for colours, by Bhattacharyya's coefficient
 
 
@@ -160,6 +161,8 @@ class Tracker:
                 track.hits += 1
                 track.agrees = expected[index].agrees(detection, seen, GLANCE_IOU, GLANCE_COLOURS)
                 track.box, track.seen_ns = np.asarray(detection.box, dtype=np.float64), frame.stamp_ns
+                track.expected = None if track.motion is None else expected[index].box
+                track.differs = Oddity.of(track.box, expected[index].box, seen)
                 track.colours = (1 - COLOUR_GAIN) * track.colours + COLOUR_GAIN * seen
                 track.name = detection.id or track.name
             track.detection = detection
@@ -171,7 +174,7 @@ class Tracker:
     def _expected(self, track: Track, frame: Frame, T_ref_cam: np.ndarray) -> Expected:
         just_seen = (frame.stamp_ns - track.seen_ns) * 1e-9 < JUST_SEEN
         last = track.box if just_seen else None
-        return Expected(self._expected_box(track, frame, T_ref_cam), track.colours, track.name, last)
+        return Expected(self._expected_box(track, frame, T_ref_cam), track.colours, track.name, last, track.odd)
 
     def _expected_box(self, track: Track, frame: Frame, T_ref_cam: np.ndarray) -> np.ndarray:
         if track.motion is None or self._is_unknown(track):
@@ -213,6 +216,7 @@ class Tracker:
             else:
                 break
             done.add(track.track_id)
+            self._compare(track, frame, T_ref_cam)
         for track, _ in matched:
             track.waited = 0 if track.measured or track.track_id in done else track.waited + 1
         return [d for t, d in (*looks, *searches) if t.track_id not in done]
@@ -228,6 +232,18 @@ class Tracker:
         track.measured = resting and fresh and track.agrees
         self._glances += track.measured
         return track.measured
+
+    def _compare(self, track: Track, frame: Frame, T_ref_cam: np.ndarray) -> None:
+        """After a look or a search: whether the object is where it was expected, though its detection may have been odd."""
+        track.odd = None
+        if track.motion is None or track.motion.moving or track.expected is None or not track.measured:
+            return
+        found = self._expected_box(track, frame, T_ref_cam)
+        stayed = iou(found[None], track.expected[None])[0, 0] >= SAME_PLACE
+        if stayed:
+            track.odd = None if track.agrees else track.differs
+        else:  # it may have gone farther: the next frame is looked at too
+            track.calm, track.looked_ns = 0, -1
 
     def _can_look(self, track: Track) -> bool:
         """Whether a predicted pose is good enough to start from."""

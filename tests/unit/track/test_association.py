@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pasr_perception.config import TrackConfig
-from pasr_perception.track.association import Expected, associate, colours_of, iou
+from pasr_perception.track.association import Expected, Oddity, associate, colours_of, iou
 from pasr_perception.types import Detection
 
 CONFIG = TrackConfig()
@@ -56,3 +56,21 @@ def test_nothing_to_associate(tracks):
     expected = [Expected(RED, np.full(4, 0.25), "")] * tracks
     assert associate(expected, [], [], CONFIG) == []
     assert associate([], [Detection(RED)], [np.full(4, 0.25)], CONFIG) == [None]
+
+
+def test_an_oddity_goes_with_the_expected_box():
+    box, cut = np.array([0.0, 0, 40, 80]), np.array([0.0, 0, 10, 80])
+    odd = Oddity.of(cut, box, np.full(4, 0.25))
+    np.testing.assert_allclose(odd.box(np.array([100.0, 0, 180, 160])), [100, 0, 120, 160])
+
+
+def test_what_is_odd_as_before_agrees():
+    mine, others = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])
+    box, cut = np.array([0.0, 0, 40, 80]), np.array([0.0, 0, 10, 80])
+    odd = Oddity.of(cut, box, others)
+    expected = Expected(box, mine, "", odd=odd)
+    limits = (0.5, 0.8)
+    assert expected.agrees(Detection(box), mine, *limits) and expected.agrees(Detection(cut), others, *limits)
+    assert not expected.agrees(Detection(cut), mine, *limits)  # neither whole nor odd in the way that it was
+    assert not expected.agrees(Detection(box), others, *limits)
+    assert not Expected(box, mine, "").agrees(Detection(cut), others, *limits)
