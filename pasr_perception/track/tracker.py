@@ -33,7 +33,7 @@ from pasr_perception.types import Detection, Frame, TrackedResult, TrackState, T
 SURE_ANGLE = 0.35  # rad: standard deviation of a predicted rotation beyond which a look from it would be a guess
 COLOUR_GAIN = 0.1  # of a new look at an object's colours
 JUST_SEEN = 0.5  # s: a box that was detected this long ago is still near its object
-CALMING, LONGEST = 1.0, 5.0  # of `look_again_s`: what each calm look adds to the time until the next, and its most
+CALMING, LONGEST = 0.5, 4.0  # of `look_again_s`: what each calm look adds to the time until the next, and its most
 WAITING = 1.0  # the same for an object that is not settled
 GLANCE_IOU = (
     0.5  # of detected and expected box, from which a glance is enough; loose boxes of the right object reach 0.6
@@ -194,9 +194,11 @@ class Tracker:
             anew = due and seen_anew(track, T_ref_cam)
             if not self._can_look(track) or (due and track.state is TrackState.TENTATIVE):
                 searches += [pair] if due else []
-            elif not self._glance_is_enough(track, frame.stamp_ns) or anew:
+            elif not self._glance_is_enough(track, frame.stamp_ns):
                 looks.append(pair)
                 checks += [track] if anew or (due and is_doubtful(track, self.config)) else []
+            elif anew:
+                searches.append(pair)
         looks.sort(key=lambda pair: -pair[0].waited)
         searches.sort(key=lambda pair: (-min(pair[0].hits, 2), -pair[0].waited, pair[0].searched_ns))
         done: set[int] = set()
@@ -219,7 +221,7 @@ class Tracker:
             self._compare(track, frame, T_ref_cam)
         for track, _ in matched:
             track.waited = 0 if track.measured or track.track_id in done else track.waited + 1
-        return [d for t, d in (*looks, *searches) if t.track_id not in done]
+        return [d for t, d in (*looks, *searches) if t.track_id not in done and not t.measured]
 
     def _glance_is_enough(self, track: Track, stamp_ns: int) -> bool:
         """Whether an object at rest is so clearly where it is expected that it is not looked at; then it counts as measured."""

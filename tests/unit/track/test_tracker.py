@@ -275,7 +275,7 @@ def test_what_is_where_it_is_expected_is_only_glanced_at(film):
     it.settle("a", frames=20)
     looks = len(it.world.looked)
     results = [it.step(it.world.detection("a")) for _ in range(20)]
-    assert len(it.world.looked) - looks == 1  # after 1 s, after 2 s and so on
+    assert len(it.world.looked) - looks == 1  # after 1 s, after 1.5 s and so on
     assert sum(r.timings.glance_count for r in results) == 19
     assert all(r.objects[0].state is TRACKED and r.objects[0].measured for r in results)
 
