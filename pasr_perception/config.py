@@ -134,6 +134,24 @@ class RefineConfig:
 
 
 @dataclass(frozen=True)
+class ReframeConfig:
+    """Looking again through the box that the best hypothesis explains best (`reframe.py`)."""
+
+    rounds: int = 1  # looks after the first; 0 = detected boxes are taken as they are
+    gain: float = 0.7  # of the explained box against the one that was looked through
+    least_change: float = 0.05  # of their overlap; boxes that differ less are not looked through again
+    iterations: int = 5  # of refining the best hypothesis with shift and scale
+    coverage_weight: float = 0.15  # of that: share of the similarity that missing the box costs
+
+    def __post_init__(self) -> None:
+        _require(self.rounds >= 0, "reframe.rounds", "0 or more", self.rounds)
+        _require(0 < self.gain <= 1, "reframe.gain", "more than 0, at most 1", self.gain)
+        _require(0 <= self.least_change < 1, "reframe.least_change", "0 or more, below 1", self.least_change)
+        _require(self.iterations >= 1, "reframe.iterations", "at least 1", self.iterations)
+        _require(self.coverage_weight > 0, "reframe.coverage_weight", "more than 0", self.coverage_weight)
+
+
+@dataclass(frozen=True)
 class RankConfig:
     """Ordering and scoring of the final hypotheses."""
 
@@ -257,6 +275,7 @@ class PasrConfig:
     coarse: CoarseConfig = field(default_factory=CoarseConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     rank: RankConfig = field(default_factory=RankConfig)
+    reframe: ReframeConfig = field(default_factory=ReframeConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     track: TrackConfig = field(default_factory=TrackConfig)

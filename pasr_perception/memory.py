@@ -74,7 +74,6 @@ def merged(results: Sequence[FrameResult]) -> FrameResult:
     """One answer of a frame out of those of its parts, in their order."""
     if len(results) == 1:
         return results[0]
-    names = vars(StageTimings()).keys()
-    timings = StageTimings(**{name: sum(getattr(r.timings, name) for r in results) for name in names})
+    timings = sum((r.timings for r in results), StageTimings())
     objects = tuple(o for r in results for o in r.objects)
     return FrameResult(objects, timings, tuple(item for r in results for item in r.rejected))

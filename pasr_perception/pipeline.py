@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in
 from pasr_perception.rank import Ranked, rank
 from pasr_perception.refine import Boxes, Contest, Hypotheses, RenderScene, outline_size, polish, refine, splat_margin
 from pasr_perception.refine.likeness import likeness
+from pasr_perception.reframe import Look, Searched, better_boxes, reframed
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.sieve import Sieve
 from pasr_perception.templates import outline_mismatch
@@ -57,18 +58,6 @@ def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     """Indices of the largest value of each part of values, which are `sizes` long."""
     begin = itertools.accumulate(sizes[:-1], initial=0)
     return torch.stack([first + part.argmax() for first, part in zip(begin, values.split(list(sizes)), strict=True)])
-
-
-@dataclass(frozen=True)
-class Look:
-    """The crops of one frame's detections, encoded."""
-
-    frame: Frame
-    crops: tuple[Crop, ...]
-    maps: torch.Tensor | None  # [B, T, D, g, g] of `Pipeline.encode`; None without crops
-    rejected: tuple[tuple[Detection, str], ...]
-    crop_s: float
-    encode_s: float
 
 
 class Pipeline:
@@ -140,12 +129,17 @@ class Pipeline:
         detections: Sequence[Detection],
         only: Sequence[str | None] | None = None,
         covariances: bool = True,
+        reframe: bool = True,
     ) -> FrameResult:
-        """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked)."""
+        """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked).
+
+        Best poses come with their `covariances`, and boxes are looked through again where `config.reframe` says so, unless
+        that is not wanted.
+        """
         wanted = self._wanted(detections, only)
         look = self.look(frame, detections)
         asked = None if only is None else [wanted[id(c.detection)] for c in look.crops]
-        return self.explain(look, asked, covariances)
+        return self.explain(look, asked, covariances, reframe)
 
     def look(self, frame: Frame, detections: Sequence[Detection]) -> Look:
         """Crop and encode: all that does not depend on which meshes are asked about."""
@@ -154,34 +148,56 @@ class Pipeline:
         crops, rejected = crop_detections(frame, detections, self.crop_spec)
         cropped = time.perf_counter()
         maps = self.encode(crops) if crops else None
-        return Look(frame, tuple(crops), maps, tuple(rejected), cropped - began, time.perf_counter() - cropped)
+        encoding = time.perf_counter() - cropped if crops else 0.0
+        timings = StageTimings(crop=cropped - began, encode=encoding)
+        return Look(frame, tuple(crops), maps, tuple(rejected), timings)
 
-    def explain(self, look: Look, only: Sequence[int | None] | None = None, covariances: bool = True) -> FrameResult:
-        """Which meshes the crops of a look show, and where; `only` restricts each crop to a mesh, by its index.
-
-        Best poses come with their `covariances` unless they are not wanted.
-        """
+    def explain(
+        self, look: Look, only: Sequence[int | None] | None = None, covariances: bool = True, reframe: bool = True
+    ) -> FrameResult:
+        """`detect` for detections that were looked at; `only` restricts each crop to a mesh, by its index."""
         if look.maps is None:
-            return FrameResult((), StageTimings(crop=look.crop_s), look.rejected)
-        frame, crops, maps = look.frame, look.crops, look.maps
-        times = [time.perf_counter()]
-        box_size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in crops]), dtype=torch.float32).to(self.device)
-        candidates = self.search(maps, box_size, only)
+            return FrameResult((), look.timings, look.rejected)
+        frame, searched = look.frame, self._searched(look, look.maps, only)
+        for _ in range(self.config.reframe.rounds if reframe else 0):
+            searched = self._searched_again(frame, searched, only)
+        crops, maps, times = searched.crops, searched.maps, [time.perf_counter()]
+        refined = self.refine(searched.candidates, maps, crops)
         times.append(time.perf_counter())
-        refined = self.refine(candidates, maps, crops)
-        times.append(time.perf_counter())
-        before, after = self._rank(candidates), self._rank(refined)
+        before, after = self._rank(searched.candidates), self._rank(refined)
         times.append(time.perf_counter())
         sure: Sequence[np.ndarray | None] = [None] * len(crops)
         if covariances:
             sure = self._uncertainty(after, maps, crops, frame.camera, self.config.refine)
-        objects = [self._lift(frame, *each) for each in zip(crops, before, after, sure, strict=True)]
+        asked = [crop.detection for crop in look.crops]
+        objects = [self._lift(frame, *each) for each in zip(asked, crops, before, after, sure, strict=True)]
         times.append(time.perf_counter())
-        spans = [look.crop_s, look.encode_s, *(b - a for a, b in itertools.pairwise(times))]
-        unplaced = [(c.detection, "no pose explains its box") for c, o in zip(crops, objects, strict=True) if o is None]
-        return FrameResult(
-            tuple(o for o in objects if o is not None), StageTimings(*spans), (*look.rejected, *unplaced)
-        )
+        refining, ranking, lifting = (b - a for a, b in itertools.pairwise(times))
+        timings = searched.timings + StageTimings(refine=refining, rank=ranking, lift=lifting)
+        unplaced = [(d, "no pose explains its box") for d, o in zip(asked, objects, strict=True) if o is None]
+        return FrameResult(tuple(o for o in objects if o is not None), timings, (*look.rejected, *unplaced))
+
+    def _searched(self, look: Look, maps: torch.Tensor, only: Sequence[int | None] | None) -> Searched:
+        """A search of a look's crops, maps [B, T, D, g, g]."""
+        began = time.perf_counter()
+        size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in look.crops]), dtype=torch.float32)
+        candidates = self.search(maps, size.to(self.device), only)
+        timings = look.timings + StageTimings(coarse=time.perf_counter() - began)
+        return Searched(look.crops, maps, tuple(candidates), timings)
+
+    def _searched_again(self, frame: Frame, searched: Searched, only: Sequence[int | None] | None) -> Searched:
+        """The same with those crops replaced whose best candidate says that the object ends elsewhere than its box."""
+        began = time.perf_counter()
+        boxes = better_boxes(searched, frame.camera, self, self.config.refine, self.config.reframe)
+        spent = StageTimings(refine=time.perf_counter() - began)
+        detections = reframed(searched.crops, boxes)
+        look = self.look(frame, detections)
+        if look.maps is None:
+            return replace(searched, timings=searched.timings + spent)
+        cropped = {id(crop.detection) for crop in look.crops}
+        where = [number for number, d in zip(boxes, detections, strict=True) if id(d) in cropped]
+        again = self._searched(look, look.maps, None if only is None else [only[number] for number in where])
+        return searched.replaced(replace(again, timings=again.timings + spent), where)
 
     def check(self) -> None:
         """Raise LibraryError if a file of the library was cut short while in use: reading what is gone would end the process."""
@@ -292,7 +308,13 @@ class Pipeline:
         return [rank(c, self._attraction, self.config.rank, self.config.confidence) for c in candidates]
 
     def _lift(
-        self, frame: Frame, crop: Crop, before: Ranked, after: Ranked, covariance: np.ndarray | None
+        self,
+        frame: Frame,
+        detection: Detection,
+        crop: Crop,
+        before: Ranked,
+        after: Ranked,
+        covariance: np.ndarray | None,
     ) -> ObjectEstimate | None:
         hypotheses = self._hypotheses(frame.camera, crop, after)
         if not hypotheses:
@@ -304,7 +326,7 @@ class Pipeline:
         ambiguous = is_ambiguous(after.score, self.config.confidence)
         notes = (placed[0][1],) if placed[0][1] else ()
         coarse = Later(partial(self._hypotheses, frame.camera, crop, before))
-        return ObjectEstimate(crop.detection, hypotheses, coarse, after.unknown, ambiguous, notes)
+        return ObjectEstimate(detection, hypotheses, coarse, after.unknown, ambiguous, notes)
 
     def by_depth(self, frame: Frame, mesh: int, T_cam_obj: np.ndarray) -> tuple[np.ndarray, str]:
         """A pose [4, 4] moved to where the frame's depth shows the mesh; and why it was not, where there is depth."""

@@ -7,7 +7,7 @@ Metres, radians, seconds, pixels with centres at +0.5. `T_a_b` maps coordinates 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import overload
@@ -173,6 +173,10 @@ class StageTimings:
     @property
     def total(self) -> float:
         return self.crop + self.encode + self.coarse + self.refine + self.rank + self.lift
+
+    def __add__(self, other: StageTimings) -> StageTimings:
+        """Of both, stage by stage."""
+        return StageTimings(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)

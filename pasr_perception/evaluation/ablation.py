@@ -1,7 +1,7 @@
 """Ablations, PASR's and ours: one thing is changed at a time, on photos whose crops are encoded once.
 
 PASR varies the number of refinement steps and of views (n elevations x 3n azimuths x n in-plane turns: 24, 81, 192, 648). Ours
-are the solver, what else it may move, and where point features come from.
+are the solver, what else it may move, and where point features come from. Boxes are looked through once, as they are.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LIVE = {
     *("library", "autostart", "rectified", "sync_slop_s", "sync_queue", "tf_prefix", "marker_lifetime_s"),
     *("complaint_period_s", "input_patience_s", "rank.hypotheses"),
 }
-LIVE_GROUPS = ("refine.", "track.")
+LIVE_GROUPS = ("refine.", "reframe.", "track.")
 
 
 def is_live(name: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from pasr_perception.config import TrackConfig
+from pasr_perception.geometry.boxes import iou
 from pasr_perception.types import Detection
 
 BINS = (12, 4, 4)  # of hue, saturation and value
@@ -78,14 +79,6 @@ def colours_of(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     hsv = cv2.cvtColor(part, cv2.COLOR_RGB2HSV)
     histogram = cv2.calcHist([hsv], [0, 1, 2], None, list(BINS), [0, 180, 0, 256, 0, 256]).reshape(-1)
     return np.asarray(histogram / max(float(histogram.sum()), 1.0), dtype=np.float64)
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Overlap over union [A, B] of boxes [A, 4] and [B, 4]."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inner = np.clip(high - low, 0, None).prod(-1)
-    area = [(x[:, 2:] - x[:, :2]).prod(-1) for x in (a, b)]
-    return inner / np.maximum(area[0][:, None] + area[1][None] - inner, 1e-9)
 
 
 def associate(

@@ -16,10 +16,11 @@ import numpy as np
 from pasr_perception.config import TrackConfig
 from pasr_perception.crop import CropError, check_frame, visible_part
 from pasr_perception.depth import usable_depth
+from pasr_perception.geometry.boxes import expected_box, iou
 from pasr_perception.geometry.se3 import is_rotation
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track import motion
-from pasr_perception.track.association import Expected, Oddity, associate, colours_of, iou
+from pasr_perception.track.association import Expected, Oddity, associate, colours_of
 from pasr_perception.track.bearings import latest, sighting
 from pasr_perception.track.duplicates import merge_duplicates
 from pasr_perception.track.identity import NEW_VIEW, angle_between
@@ -27,7 +28,6 @@ from pasr_perception.track.lifecycle import verdict
 from pasr_perception.track.looking import STRIKES, Looker
 from pasr_perception.track.schedule import Budget
 from pasr_perception.track.state import Track, distance_to, is_doubtful, told, view_of
-from pasr_perception.track.warm import expected_box
 from pasr_perception.types import Detection, Frame, TrackedResult, TrackState, TrackTimings
 
 SURE_ANGLE = 0.35  # rad: standard deviation of a predicted rotation beyond which a look from it would be a guess
@@ -181,7 +181,7 @@ class Tracker:
             return track.box
         mesh = self.pipeline.library.index_of(track.mesh_id)
         pose = track.pose(self._entries[track.mesh_id], T_ref_cam)
-        box = expected_box(self.pipeline.outer_points(mesh), pose, frame)
+        box = expected_box(self.pipeline.outer_points(mesh), pose, frame.camera)
         return track.box if box is None else box
 
     # --- work within the budget ---

@@ -18,7 +18,7 @@ from pasr_perception.coarse import turn_maps
 from pasr_perception.config import RefineConfig, TrackConfig
 from pasr_perception.crop import clipped_edges, crop_detection
 from pasr_perception.depth import usable_depth
-from pasr_perception.geometry.camera import distort_points, project
+from pasr_perception.geometry.boxes import expected_box
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS, direction_angles, look_at, up_rotation
 from pasr_perception.lift import LiftError
 from pasr_perception.pipeline import Pipeline
@@ -50,17 +50,6 @@ def nearest_turn(R_crop_obj: np.ndarray, pose_set: str, up: str) -> int:
     return round(math.atan2(rest[1, 0], rest[0, 0]) / (math.pi / 2)) % 4
 
 
-def expected_box(points_obj: np.ndarray, T_cam_obj: np.ndarray, frame: Frame) -> np.ndarray | None:
-    """Pixels [4] xyxy, not cut at the image's border, of points [N, 3] of an object; None where it is not in front."""
-    points = points_obj @ T_cam_obj[:3, :3].T + T_cam_obj[:3, 3]
-    if points[:, 2].min() <= 1e-3:
-        return None
-    uv = distort_points(project(points, frame.camera.K), frame.camera)
-    if not np.isfinite(uv).all():
-        return None
-    return np.concatenate([uv.min(0), uv.max(0)])
-
-
 def leaning_box(expected: np.ndarray, detection: Detection, frame: Frame) -> np.ndarray:
     """The expected box [4] moved towards the detected one, edge by edge."""
     box = np.asarray(detection.box, dtype=np.float64)
@@ -87,7 +76,7 @@ class WarmStart:
         """
         meshes = [self._pipeline.library.index_of(mesh_id) for mesh_id in predicted]
         poses = list(predicted.values())
-        expected = expected_box(self._pipeline.outer_points(meshes[0]), poses[0], frame)
+        expected = expected_box(self._pipeline.outer_points(meshes[0]), poses[0], frame.camera)
         box = np.asarray(detection.box, float) if expected is None else leaning_box(expected, detection, frame)
         crop = crop_detection(frame, replace(detection, box=box), self._pipeline.crop_spec)
         turns = [self._turn(mesh, T, crop) for mesh, T in zip(meshes, poses, strict=True)]

@@ -17,6 +17,7 @@ from pasr_perception.config import (
     PasrConfig,
     RankConfig,
     RefineConfig,
+    ReframeConfig,
     from_mapping,
     load_config,
 )
@@ -56,7 +57,7 @@ def test_whole_numbers_pass_as_floats_but_not_the_other_way(tmp_path: Path) -> N
     [
         (
             "refin: {steps: 1}",
-            r"^refin: unknown key; known keys here: coarse, .*, refine, track$",
+            r"^refin: unknown key; known keys here: coarse, .*, refine, reframe, track$",
         ),
         ("refine: {step: 1}", r"^refine\.step: unknown key; known keys here: .*steps"),
         ("refine: 5", r"^refine: expected a mapping of settings, got 5"),
@@ -106,6 +107,11 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (RefineConfig, {"learning_rate": 0.0}, r"refine\.learning_rate"),
         (RefineConfig, {"learning_rate": float("nan")}, r"refine\.learning_rate"),
         (RefineConfig, {"weight_decay": -1.0}, r"refine\.weight_decay"),
+        (ReframeConfig, {"rounds": -1}, r"reframe\.rounds: expected 0 or more, got -1"),
+        (ReframeConfig, {"gain": 0.0}, r"reframe\.gain: expected more than 0, at most 1, got 0\.0"),
+        (ReframeConfig, {"least_change": 1.0}, r"reframe\.least_change"),
+        (ReframeConfig, {"iterations": 0}, r"reframe\.iterations"),
+        (ReframeConfig, {"coverage_weight": 0.0}, r"reframe\.coverage_weight"),
         (RankConfig, {"hypotheses": 0}, r"rank\.hypotheses"),
         (RankConfig, {"known_margin": 1.1}, r"rank\.known_margin: expected 0\.\.1, got 1\.1"),
         (LibraryConfig, {"points": 0}, r"library\.points"),

@@ -94,7 +94,7 @@ class World:
     def outer_points(self, mesh: int) -> np.ndarray:
         return CORNERS
 
-    def detect(self, frame: Frame, detections: Sequence[Detection], covariances: bool = True) -> FrameResult:
+    def detect(self, frame: Frame, detections: Sequence[Detection], covariances: bool, reframe: bool) -> FrameResult:
         (detection,) = detections
         self.searched.append(detection.class_id)
         self.now += SEARCH_S

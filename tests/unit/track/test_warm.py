@@ -17,7 +17,7 @@ from pasr_perception.geometry.se3 import make_T, rotation_angle
 from pasr_perception.geometry.viewpoints import look_at, quarter_turn
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.pipeline import Pipeline
-from pasr_perception.track.warm import BOX_GAIN, WarmStart, expected_box, leaning_box, nearest_turn
+from pasr_perception.track.warm import BOX_GAIN, WarmStart, leaning_box, nearest_turn
 from pasr_perception.types import Camera, Depth, Detection, Frame
 
 CAMERA = Camera(320, 240, np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]))
@@ -109,13 +109,6 @@ def test_edges_at_the_images_border_are_not_followed():
     out = np.array([-30.0, 80, 70, 160])
     seen = Detection(np.array([0.0, 80, 70, 160]))
     np.testing.assert_allclose(leaning_box(out, seen, FRAME), out)
-
-
-def test_the_expected_box_is_around_the_projected_points_and_none_behind_the_camera():
-    points = np.array([[-0.1, -0.1, 0.0], [0.1, 0.1, 0.0]])
-    ahead = make_T(np.eye(3), np.array([0, 0, 1.0]))
-    np.testing.assert_allclose(expected_box(points, ahead, FRAME), [130, 90, 190, 150])
-    assert expected_box(points, make_T(np.eye(3), np.array([0, 0, -1.0])), FRAME) is None
 
 
 @pytest.mark.parametrize("turns", range(4))
