@@ -87,6 +87,7 @@ def _evaluate(bag: Path, recorded: Path, library: Path, out: Path, overhead: dic
         evaluate_tracks,
         render,
         report_json,
+        span,
         write_track_report,
     )
     from pasr_perception.library.store import MeshLibrary
@@ -95,9 +96,10 @@ def _evaluate(bag: Path, recorded: Path, library: Path, out: Path, overhead: dic
     numbers, courses, names = evaluate_tracks(bag, recorded, opened, PasrConfig().confidence.accept)
     costs = costs_of(recorded)
     about = {"played": str(bag), "recorded": str(recorded), "library": f"{library} ({len(opened.entries)} meshes)"}
-    last = max((course[-1].seconds for course in courses.values()), default=0.0)
-    pictures = [drawn(name, names[name], course, last) for name, course in sorted(courses.items())]
-    write_track_report(out, report_json(numbers, costs, overhead, about), render(numbers, costs, pictures, about))
+    seconds = span(courses.values())
+    pictures = [drawn(name, names[name], course, seconds) for name, course in sorted(courses.items())]
+    page = render(numbers, costs, pictures, seconds, about)
+    write_track_report(out, report_json(numbers, costs, overhead, about), page)
     share = numbers.mesh_correct_share
     Console().print(
         f"identity switches {numbers.identity_switches}, right mesh {'–' if share is None else f'{share:.3f}'}, "

@@ -79,6 +79,7 @@ class OverTime:
     invented_confirmed: int  # answers to nothing at all
     first_correct_s: float | None  # median over objects, from when it could first be seen
     first_correct_worst_s: float | None
+    never_correct: int  # objects of the library that were never called by their mesh; not among those above
     reacquire_s: float | None  # median over occlusions, from when it could be seen again
     reacquire_worst_s: float | None
     occlusions: int
@@ -202,6 +203,7 @@ def _numbers(
         invented_confirmed=counts["invented"],
         first_correct_s=_median(first),
         first_correct_worst_s=max(first, default=None),
+        never_correct=len(courses) - len(first),
         reacquire_s=_median(again),
         reacquire_worst_s=max(again, default=None),
         occlusions=len(again),

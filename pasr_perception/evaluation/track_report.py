@@ -23,6 +23,7 @@ TEMPLATE = "track.html.j2"
 PIPELINE_STATUS = ": pipeline"
 WIDTH, ROTATION_HEIGHT = 1000.0, 60.0  # of the plots, in the page's pixels
 MAX_ROTATION = 60.0  # degrees, at the plots' upper edge
+STEPS, MOST_TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600), 8  # of the time axis, seconds
 COLOURS = {"right": "#3aa657", "wrong": "#d64545", "missing": "#e3b23c", "hidden": "#d5dbe1"}
 
 
@@ -112,10 +113,24 @@ def report_json(numbers: OverTime, costs: StepCosts, overhead: Mapping[str, floa
     return json.dumps(report, indent=2, allow_nan=False) + "\n"
 
 
+def span(courses: Iterable[Sequence[Point]]) -> float:
+    """Seconds from the first frame's beginning to the end of the last one's."""
+    stamps = sorted({point.seconds for course in courses for point in course})
+    if len(stamps) < 2:
+        return 1.0
+    return stamps[-1] + float(np.median(np.diff(stamps)))
+
+
+def ticks(seconds: float) -> list[tuple[float, str]]:
+    """Where on the time axis what is written: about eight round numbers of seconds."""
+    step = next((s for s in STEPS if seconds / s <= MOST_TICKS), STEPS[-1])
+    return [(t * WIDTH / max(seconds, 1e-9), f"{t:g} s") for t in np.arange(0, seconds, step)]
+
+
 def drawn(name: str, mesh_id: str, course: Sequence[Point], seconds: float) -> Course:
-    """A course as bars of what was answered, and a line of how far the rotation was off."""
-    scale = WIDTH / max(seconds, 1e-9)
+    """A course of so many seconds as bars of what was answered, and a line of how far the rotation was off."""
     step = float(np.median(np.diff([p.seconds for p in course]))) if len(course) > 1 else seconds
+    scale = WIDTH / max(seconds, 1e-9)
     bars: list[tuple[float, float, str]] = []
     for point in course:
         x, kind = point.seconds * scale, _kind(point, mesh_id)
@@ -138,12 +153,15 @@ def _kind(point: Point, mesh_id: str) -> str:
     return "right" if point.mesh_id == mesh_id else "wrong"
 
 
-def render(numbers: OverTime, costs: StepCosts, courses: Sequence[Course], about: Mapping[str, object]) -> str:
-    """The page as HTML text."""
+def render(
+    numbers: OverTime, costs: StepCosts, courses: Sequence[Course], seconds: float, about: Mapping[str, object]
+) -> str:
+    """The page as HTML text; courses are drawn over so many seconds."""
     return page_template(TEMPLATE).render(
         rows=over_time_rows(numbers),
         costs=costs,
         courses=courses,
+        ticks=ticks(seconds),
         about=about,
         colours=COLOURS,
         width=WIDTH,

@@ -9,7 +9,15 @@ import pytest
 
 from pasr_perception.data.records import PublishedStatus, Truth
 from pasr_perception.evaluation.over_time import Answer, Moment, Point, evaluate
-from pasr_perception.evaluation.track_report import drawn, render, report_json, step_costs, write_track_report
+from pasr_perception.evaluation.track_report import (
+    drawn,
+    render,
+    report_json,
+    span,
+    step_costs,
+    ticks,
+    write_track_report,
+)
 from pasr_perception.geometry.se3 import make_T
 
 
@@ -55,13 +63,21 @@ def test_a_course_is_drawn_as_runs_of_one_kind():
     assert picture.tracks == ("t",)
 
 
+def test_the_axis_ends_with_the_last_frame_and_has_round_numbers():
+    courses = [[Point(0.0, 1.0), Point(0.2, 1.0)], [Point(0.4, 1.0), Point(0.6, 1.0)]]
+    assert span(courses) == pytest.approx(0.8)
+    assert span([]) == 1.0
+    assert [label for _, label in ticks(60.0)] == [f"{t} s" for t in range(0, 60, 10)]
+    assert ticks(60.0)[1][0] == pytest.approx(1000 / 6)
+
+
 def test_report_and_page_are_written(tmp_path):
     T = make_T(np.eye(3), np.array([0, 0, 1.0]))
     moment = Moment(0, (Truth("a", "mug", T, size=np.ones(3)),), (Answer("t", "mug", T, T[:3, 3]),))
     numbers, courses = evaluate([moment], {})
     about = {"played": "bag"}
     text = report_json(numbers, COSTS, {"overhead_ms_p50": 1.0, "overhead_ms_p95": 2.0}, about)
-    write_track_report(tmp_path, text, render(numbers, COSTS, [drawn("a<b>", "mug", [Point(0, 1)], 1)], about))
+    write_track_report(tmp_path, text, render(numbers, COSTS, [drawn("a<b>", "mug", [Point(0, 1)], 1)], 1.0, about))
     report = json.loads((tmp_path / "report.json").read_text())
     assert courses == {}
     assert report["unknown_confirmed"] == 1  # no facts of its mesh: the library does not hold it
