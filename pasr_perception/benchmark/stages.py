@@ -57,7 +57,7 @@ def sample(
     tracked: dict[int, list[float]] = {n: [] for n in pipelines}
     for i in range(repeats + 1):  # the first warms up and is not counted
         for n, pipeline in pipelines.items():
-            result = pipeline.detect(frame, detections)
+            result = pipeline.detect(frame, detections, reframe=False)  # a second look is the same once more
             spent = publish_seconds(result, pipeline)
             followed = track_seconds(result, frame, pipeline)
             if i:
