@@ -135,9 +135,9 @@ class RefineConfig:
 
 @dataclass(frozen=True)
 class ReframeConfig:
-    """Looking again through the box that the best hypothesis explains best (`reframe.py`)."""
+    """Looking again through the box that the best candidate explains best (`reframe.py`); for boxes off by a tenth or more."""
 
-    rounds: int = 1  # looks after the first; 0 = detected boxes are taken as they are
+    rounds: int = 0  # looks after the first; 0 = detected boxes are taken as they are
     gain: float = 0.7  # of the explained box against the one that was looked through
     least_change: float = 0.05  # of their overlap; boxes that differ less are not looked through again
     iterations: int = 5  # of refining the best hypothesis with shift and scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.config import ReframeConfig
 from pasr_perception.crop import crop_detections
 from pasr_perception.data.records import Truth
 from pasr_perception.data.synthetic.photo_set import PhotoRecord
@@ -75,10 +74,7 @@ def test_the_grids_are_those_of_the_paper() -> None:
     np.testing.assert_allclose(view_grid(4, "+z"), base_poses("upright", "+z"), atol=1e-12)
 
 
-def test_answers_are_those_of_the_pipeline_without_a_second_look(
-    pipeline: Pipeline, photos: list[Photo], asked: list[Asked], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "config", replace(pipeline.config, reframe=ReframeConfig(rounds=0)))
+def test_answers_are_those_of_the_pipeline(pipeline: Pipeline, photos: list[Photo], asked: list[Asked]) -> None:
     found = searched(pipeline, asked)
     before, after = (refined(pipeline, asked, found, config) for config in (OFF, pipeline.config.refine))
     method = make_method("lifted", pipeline)
