@@ -129,8 +129,8 @@ def ticks(seconds: float) -> list[tuple[float, str]]:
 
 def drawn(name: str, mesh_id: str, course: Sequence[Point], seconds: float) -> Course:
     """A course of so many seconds as bars of what was answered, and a line of how far the rotation was off."""
-    step = float(np.median(np.diff([p.seconds for p in course]))) if len(course) > 1 else seconds
     scale = WIDTH / max(seconds, 1e-9)
+    step = float(np.median(np.diff([p.seconds for p in course]))) if len(course) > 1 else seconds
     bars: list[tuple[float, float, str]] = []
     for point in course:
         x, kind = point.seconds * scale, _kind(point, mesh_id)

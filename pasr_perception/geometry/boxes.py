@@ -18,6 +18,11 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return inner / np.maximum(area[0][:, None] + area[1][None] - inner, 1e-9)
 
 
+def sides(box: np.ndarray) -> np.ndarray:
+    """What shares of a box's edges [4] are taken of: width, height, width, height."""
+    return np.tile(np.maximum(box[2:] - box[:2], 1e-9), 2)
+
+
 def expected_box(points_obj: np.ndarray, T_cam_obj: np.ndarray, camera: Camera) -> np.ndarray | None:
     """The box of points [N, 3] of an object, not cut at the image's border; None where it is not in front."""
     points = points_obj @ T_cam_obj[:3, :3].T + T_cam_obj[:3, 3]

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from pasr_perception.config import TrackConfig
-from pasr_perception.geometry.boxes import iou
+from pasr_perception.geometry.boxes import iou, sides
 from pasr_perception.types import Detection
 
 BINS = (12, 4, 4)  # of hue, saturation and value
@@ -33,11 +33,11 @@ class Oddity:
 
     @classmethod
     def of(cls, box: np.ndarray, expected: np.ndarray, colours: np.ndarray) -> Oddity:
-        return cls((box - expected) / _sides(expected), colours)
+        return cls((box - expected) / sides(expected), colours)
 
     def box(self, expected: np.ndarray) -> np.ndarray:
         """Where such a detection is [4] when the object is expected at [4]."""
-        return expected + self.off * _sides(expected)
+        return expected + self.off * sides(expected)
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,14 @@ class Expected:
         if self.odd is not None:
             known.append((self.odd.box(self.box), self.odd.colours))
         box = np.asarray(detection.box, dtype=np.float64)
-        return any(iou(b[None], box[None])[0, 0] >= least_iou and _alike(c, colours) >= least_alike for b, c in known)
+        overlap = iou(np.stack([b for b, _ in known]), box[None])[:, 0]
+        likeness = alike(np.stack([c for _, c in known]), colours[None])[:, 0]
+        return bool(((overlap >= least_iou) & (likeness >= least_alike)).any())
 
 
-def _sides(box: np.ndarray) -> np.ndarray:
-    """[4]: width, height, width, height."""
-    return np.tile(np.maximum(box[2:] - box[:2], 1e-9), 2)
-
-
-def _alike(a: np.ndarray, b: np.ndarray) -> float:
-    """Bhattacharyya's coefficient of two histograms."""
-    return float(np.sqrt(a) @ np.sqrt(b))
+def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Bhattacharyya's coefficient [A, B] of histograms [A, n] and [B, n]."""
+    return np.asarray(np.sqrt(a) @ np.sqrt(b).T)
 
 
 def colours_of(image: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -111,9 +108,8 @@ def _costs(
     overlap = iou(np.stack([e.box for e in expected]), boxes)
     last = np.stack([e.box if e.last is None else e.last for e in expected])
     overlap = np.maximum(overlap, LAST_BOX * iou(last, boxes))
-    # Bhattacharyya's coefficient
-    alike = np.sqrt(np.stack([e.colours for e in expected])) @ np.sqrt(np.stack(list(colours))).T
-    cost = 1 - (1 - config.appearance_weight) * overlap - config.appearance_weight * alike
+    likeness = alike(np.stack([e.colours for e in expected]), np.stack(list(colours)))
+    cost = 1 - (1 - config.appearance_weight) * overlap - config.appearance_weight * likeness
     # two ids that both exist and differ are two objects
     other = np.array([[bool(e.name and d.id and e.name != d.id) for d in detections] for e in expected])
     return np.where((overlap < config.min_iou) | other, IMPOSSIBLE, cost)

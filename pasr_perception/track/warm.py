@@ -18,7 +18,7 @@ from pasr_perception.coarse import turn_maps
 from pasr_perception.config import RefineConfig, TrackConfig
 from pasr_perception.crop import clipped_edges, crop_detection
 from pasr_perception.depth import usable_depth
-from pasr_perception.geometry.boxes import expected_box
+from pasr_perception.geometry.boxes import expected_box, sides
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS, direction_angles, look_at, up_rotation
 from pasr_perception.lift import LiftError
 from pasr_perception.pipeline import Pipeline
@@ -53,7 +53,7 @@ def nearest_turn(R_crop_obj: np.ndarray, pose_set: str, up: str) -> int:
 def leaning_box(expected: np.ndarray, detection: Detection, frame: Frame) -> np.ndarray:
     """The expected box [4] moved towards the detected one, edge by edge."""
     box = np.asarray(detection.box, dtype=np.float64)
-    side = np.tile(expected[2:] - expected[:2], 2)
+    side = sides(expected)
     off = (box - expected) / side
     gain = BOX_GAIN / (1 + (off / FAR_EDGE) ** 2)
     gain[clipped_edges(box, frame.camera)] = 0
