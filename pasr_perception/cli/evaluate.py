@@ -247,23 +247,27 @@ def tables_command(docs: Annotated[Path, typer.Argument(help="Folder with result
 @evaluate_app.command("calibrate")
 def calibrate_command(
     bag: Annotated[Path, typer.Argument(help="A bag with truth, some of whose objects the library does not hold.")],
-    library: Library,
+    library: Annotated[
+        list[Path],
+        typer.Option("--library", "-l", help="One to search in; may be given again, for all to be judged together."),
+    ],
     config: Config = None,
     plot: Annotated[Path | None, typer.Option(help="PNG of the reliability diagram and the thresholds.")] = None,
 ) -> None:
     """Fit the settings `confidence.slope` and `confidence.intercept` to searches of a bag's objects.
 
-    They are judged on meshes that the fit did not see.
+    They are judged on meshes that the fit did not see, beside the settings that are in force.
     """
     with errors_in_words():
-        from pasr_perception.config import load_config
+        from pasr_perception.config import PasrConfig, load_config
         from pasr_perception.data.bagio import read_frames
-        from pasr_perception.evaluation.calibration import calibrate, collect
+        from pasr_perception.evaluation.calibration import calibrate, collect, judge
         from pasr_perception.evaluation.reliability_plot import reliability_plot
         from pasr_perception.pipeline import Pipeline
 
-        pipeline = Pipeline.open(library, load_config(config) if config else None)
-        found = calibrate(collect(pipeline, read_frames(bag)), pipeline.config.confidence)
+        settings = load_config(config) if config else PasrConfig()
+        examples = [e for path in library for e in collect(Pipeline.open(path, settings), read_frames(bag))]
+        found, in_force = calibrate(examples, settings.confidence), judge(examples, settings.confidence)
         if plot is not None:
             reliability_plot(found, plot)
     table = Table("accept", "strangers taken for a mesh", "known ones turned down or wrong")
@@ -273,6 +277,12 @@ def calibrate_command(
     console.print(table)
     console.print(f"{found.examples} searches, expected calibration error {found.ece:.3f}; settings:")
     console.print(f"confidence: {{slope: {found.config.slope}, intercept: {found.config.intercept}}}", soft_wrap=True)
+    accept, (_, accepts, rejects) = in_force.config.accept, in_force.nearest(in_force.config.accept)
+    console.print(
+        f"the settings in force: {in_force.ece:.3f}; accepting from {accept:g} on takes {accepts:.3f} of the strangers, "
+        f"turns down or names wrongly {rejects:.3f} of the known ones",
+        soft_wrap=True,
+    )
 
 
 def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline:

@@ -45,6 +45,10 @@ class Calibration:
     reliability: tuple[tuple[float, float, int], ...]  # mean probability, share right, count, bin by bin
     thresholds: tuple[tuple[float, float, float], ...]  # threshold, false accepts, false rejects
 
+    def nearest(self, threshold: float) -> tuple[float, float, float]:
+        """Of `thresholds` the one nearest to this."""
+        return min(self.thresholds, key=lambda row: abs(row[0] - threshold))
+
 
 def collect(pipeline: Pipeline, frames: Iterable[BagFrame]) -> list[Example]:
     """Search every detected object of the frames, whose detections carry their objects' ids."""

@@ -35,16 +35,31 @@ def _scores(
     points, channels = features.shape
     for i in range(begin.shape[0]):
         score = np.float32(0)
-        pixel, first = 0, 0  # following the pairs from pixel to pixel costs less than a division for each
-        for e in range(begin[i], end[i]):
-            while pair[e] >= first + points:
+        pixel, first, e = 0, 0, begin[i]
+        while e < end[i]:
+            while (
+                pair[e] >= first + points
+            ):  # following the pairs from pixel to pixel costs less than a division for each
                 pixel += 1
                 first += points
-            seen, mine = cells[turn[i], pixel], features[pair[e] - first]
-            product = np.float32(0)
-            for d in range(channels):
-                product += seen[d] * mine[d]
-            score += weight[e] * product
+            seen, last = cells[turn[i], pixel], e
+            while last < end[i] and pair[last] < first + points:
+                last += 1
+            while e + 4 <= last:  # of one pixel: four share what reading the cell and adding up a product cost
+                a, b = features[pair[e] - first], features[pair[e + 1] - first]
+                c, d = features[pair[e + 2] - first], features[pair[e + 3] - first]
+                of_a, of_b, of_c, of_d = weight[e], weight[e + 1], weight[e + 2], weight[e + 3]
+                product = np.float32(0)
+                for k in range(channels):
+                    product += ((of_a * a[k] + of_b * b[k]) + (of_c * c[k] + of_d * d[k])) * seen[k]
+                score += product
+                e += 4
+            while e < last:
+                mine, product = features[pair[e] - first], np.float32(0)
+                for k in range(channels):
+                    product += seen[k] * mine[k]
+                score += weight[e] * product
+                e += 1
         out[i] = score
 
 
