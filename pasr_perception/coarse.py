@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -85,14 +85,14 @@ def coarse_search(
     only = only if only is not None else [None] * len(maps)
     listed = _everything(space, only) if shortlist is None else shortlist(maps, box_size, only)
     cells = maps.flatten(3).transpose(2, 3).contiguous()  # [B, T, g*g, D]
-    scored: list[list[Scored]] = [[] for _ in maps]
+    scored: list[list[tuple[Task, torch.Tensor]]] = [[] for _ in maps]
     for crops in _by_mesh(listed):
         for b, poses in crops:
             task = Task(cells[b], space.sparse(poses.mesh), poses)
-            scored[b].append(Scored.of(task, exact_scores(task)))
+            scored[b].append((task, exact_scores(task)))
     aspect = log_aspect(box_size)
     each = [config.per_mesh if mesh is None else config.top_k for mesh in only]
-    return [_best(Scored.joined(mine), aspect[b], space.rivals, config, each[b]) for b, mine in enumerate(scored)]
+    return [_best(Scored.of(mine), aspect[b], space.rivals, config, each[b]) for b, mine in enumerate(scored)]
 
 
 def _everything(space: SearchSpace, only: Sequence[int | None]) -> list[list[MeshPoses]]:
@@ -122,6 +122,11 @@ class Task:
     poses: MeshPoses
 
     @property
+    def pose(self) -> torch.Tensor:
+        """[k] int64, on the templates' device."""
+        return torch.from_numpy(self.poses.pose).to(self.cloud.templates.start.device)
+
+    @property
     def is_whole(self) -> bool:
         """Whether all of the mesh's poses cost less than these."""
         least = WHOLE_MESH_FROM_ON_CPU if self.cloud.runs is None else WHOLE_MESH_FROM
@@ -132,23 +137,26 @@ class Task:
 class Scored:
     """Poses of meshes, compared with one crop."""
 
+    tasks: tuple[Task, ...]
     mesh: torch.Tensor  # [k] int64, on the CPU
     turn: torch.Tensor  # [k] int64
-    rotation: torch.Tensor  # [k, 3, 3] of the templates
-    outline: torch.Tensor  # [k, 2] of these
+    outline: torch.Tensor  # [k, 2] of the templates
     similarity: torch.Tensor  # [k] eq. 8
 
     @classmethod
-    def of(cls, task: Task, similarity: torch.Tensor) -> Scored:
-        poses, templates = task.poses, task.cloud.templates
-        turn, pose = (torch.from_numpy(index).to(similarity.device) for index in (poses.turn, poses.pose))
-        mesh = torch.full((len(turn),), poses.mesh)
-        return cls(mesh, turn, templates.rotation[pose], templates.outline[pose], similarity)
+    def of(cls, found: Sequence[tuple[Task, torch.Tensor]]) -> Scored:
+        """One task's poses after the other's, each with its similarities."""
+        tasks, similarity = zip(*found, strict=True)
+        mesh = np.repeat([task.poses.mesh for task in tasks], [len(task.poses.pose) for task in tasks])
+        turn = np.concatenate([task.poses.turn for task in tasks])
+        outline = torch.cat([task.cloud.templates.outline[task.pose] for task in tasks])
+        joined = torch.cat(similarity)
+        return cls(tasks, torch.from_numpy(mesh), torch.from_numpy(turn).to(joined.device), outline, joined)
 
-    @classmethod
-    def joined(cls, parts: Sequence[Scored]) -> Scored:
-        """One after the other."""
-        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+    @property
+    def rotation(self) -> torch.Tensor:
+        """[k, 3, 3] of the templates."""
+        return torch.cat([task.cloud.templates.rotation[task.pose] for task in self.tasks])
 
     def value(self, aspect: torch.Tensor, config: CoarseConfig) -> torch.Tensor:
         """Similarities [k] less what the outlines' mismatch with the crop's box, of log aspect [], costs."""

@@ -206,11 +206,13 @@ def _outer_points(points: np.ndarray, state: np.ndarray, pixels: Projection, ban
 
 def _extreme_points(points: np.ndarray, state: np.ndarray, target: _Target) -> np.ndarray | None:
     """The points [4, 3] that form the four bounds at `state`; None where the camera sees nothing of them."""
-    uv = target.pixels(points + _translation(state))
-    if not np.isfinite(uv[:, 0]).any():
+    u, v = np.ascontiguousarray(target.pixels(points + _translation(state)).T)
+    seen = np.isfinite(u)  # unseen points are NaN in both
+    if not seen.all():
+        points, u, v = points[seen], u[seen], v[seen]
+    if not len(points):
         return None
-    u, v = uv.T  # unseen points are NaN in both
-    return points[[np.nanargmin(u), np.nanargmin(v), np.nanargmax(u), np.nanargmax(v)]]
+    return points[[u.argmin(), v.argmin(), u.argmax(), v.argmax()]]
 
 
 def _residual(points: np.ndarray, states: np.ndarray, target: _Target) -> np.ndarray:

@@ -49,9 +49,7 @@ class Sieve:
         if sum(len(poses.pose) for poses in listed) <= self._config.exact_poses:
             return listed
         tasks = [Task(cells, self._space.rough(poses.mesh), poses) for poses in listed]
-        scored = Scored.joined(
-            [Scored.of(task, score_poses(cells, task.cloud, task.poses.turn, task.poses.pose)) for task in tasks]
-        )
+        scored = Scored.of([(task, score_poses(cells, task.cloud, task.poses.turn, task.poses.pose)) for task in tasks])
         value = scored.value(aspect, self._config).cpu()
         margin = self._space.rivals.margin(value, scored.mesh).numpy()
         least = np.partition(margin, -self._config.exact_poses)[-self._config.exact_poses]

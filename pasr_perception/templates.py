@@ -14,12 +14,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from pasr_perception.geometry.placement import ViewSpec, place, project
-from pasr_perception.kernels.poses import SparsePoses, scores
+from pasr_perception.kernels.poses import SparseWeights, scores
 from pasr_perception.render.splat import MIN_WEIGHT_SUM, SplatConfig, composite, rasterise
 
 POSES_PER_BLOCK = 64  # bounds memory while templates are built
@@ -87,6 +88,13 @@ class SparseCloud:
     def of(cls, features: torch.Tensor, templates: Templates) -> SparseCloud:
         on_cpu = features.device.type == "cpu"
         return cls(features, templates, None if on_cpu else pixel_runs(templates, len(features)))
+
+    @cached_property
+    def weights(self) -> SparseWeights:
+        """As the CPU's loop reads it."""
+        templates = self.templates
+        bound = np.append(templates.start.numpy(), len(templates.pair)).astype(np.int64)
+        return SparseWeights(self.features.numpy(), templates.pair.numpy(), templates.weight.numpy(), bound)
 
     @property
     def bytes(self) -> int:
@@ -187,12 +195,7 @@ def score_poses(cells: torch.Tensor, cloud: SparseCloud, turn: np.ndarray, pose:
     """Eq. 8 of chosen poses for one crop: cells [T, g*g, D] of its turns, turn and pose [k] int64 -> [k]."""
     if cloud.runs is not None:
         return score_rendered(cells, cloud, cloud.runs, turn.tolist(), pose.tolist())
-    templates = cloud.templates
-    bounds = np.append(templates.start.numpy(), len(templates.pair)).astype(np.int64)
-    pairs = (cloud.features.numpy(), templates.pair.numpy(), templates.weight.numpy())
-    found = np.empty(len(pose), np.float32)
-    scores(cells.numpy(), SparsePoses(*pairs, bounds[pose], bounds[pose + 1], turn), found)
-    return torch.from_numpy(found)
+    return torch.from_numpy(scores(cells.numpy(), cloud.weights, turn, pose))
 
 
 def score_rendered(

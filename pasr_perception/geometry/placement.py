@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from pasr_perception.kernels import placement as kernels
+
 ITERATIONS = 3  # of the fixed point between aim and bounds; the third moves nothing by more than 1e-3 of a pixel
 
 
@@ -28,6 +30,11 @@ class ViewSpec:
         if self.distance <= 1.5:
             raise ValueError(f"view.distance: expected more than 1.5 radii, got {self.distance}")
 
+    @property
+    def numbers(self) -> kernels.View:
+        """As the CPU's loops read it."""
+        return kernels.View(self.fill, self.distance, ITERATIONS)
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -39,6 +46,9 @@ class Placement:
 
 def place(rotated: torch.Tensor, view: ViewSpec) -> Placement:
     """Aim and zoom for rotated normalised points [B, N, 3]; carries no gradient."""
+    if rotated.device.type == "cpu" and rotated.dtype == torch.float32:
+        placed = torch.from_numpy(kernels.place(rotated.detach().numpy(), view.numbers))
+        return Placement(torch.nn.functional.pad(placed[:, :2], (0, 1), value=view.distance), placed[:, 2])
     with torch.no_grad():
         # points lie innermost, so that every operation runs along contiguous memory
         near = 1 / (rotated[:, None, :, 2] + view.distance)  # [B, 1, N]

@@ -10,15 +10,13 @@ from pasr_perception.kernels.compiled import kernel, trial
 
 
 @dataclass(frozen=True)
-class SparsePoses:
-    """Some poses of a mesh to be compared with a crop."""
+class SparseWeights:
+    """A mesh's poses as what is to be compared with crops."""
 
     features: np.ndarray  # [N, D] float32 of its points
     pair: np.ndarray  # [E] int32, pixel * N + point, those of one pose pixel after pixel
     weight: np.ndarray  # [E] float32
-    begin: np.ndarray  # [k] int64, the first pair of each pose
-    end: np.ndarray  # [k] int64, and the one after the last
-    turn: np.ndarray  # [k] int64 of the crop
+    bound: np.ndarray  # [P + 1] int64, the first pair of each pose, and the one after the last
 
 
 @kernel
@@ -27,23 +25,23 @@ def _scores(
     features: np.ndarray,
     pair: np.ndarray,
     weight: np.ndarray,
-    begin: np.ndarray,
-    end: np.ndarray,
+    bound: np.ndarray,
     turn: np.ndarray,
+    pose: np.ndarray,
     out: np.ndarray,
 ) -> None:
     points, channels = features.shape
-    for i in range(begin.shape[0]):
+    for i in range(pose.shape[0]):
         score = np.float32(0)
-        pixel, first, e = 0, 0, begin[i]
-        while e < end[i]:
+        pixel, first, e, end = 0, 0, bound[pose[i]], bound[pose[i] + 1]
+        while e < end:
             while (
                 pair[e] >= first + points
             ):  # following the pairs from pixel to pixel costs less than a division for each
                 pixel += 1
                 first += points
             seen, last = cells[turn[i], pixel], e
-            while last < end[i] and pair[last] < first + points:
+            while last < end and pair[last] < first + points:
                 last += 1
             while e + 4 <= last:  # of one pixel: four share what reading the cell and adding up a product cost
                 a, b = features[pair[e] - first], features[pair[e + 1] - first]
@@ -63,15 +61,15 @@ def _scores(
         out[i] = score
 
 
-def scores(cells: np.ndarray, poses: SparsePoses, out: np.ndarray) -> None:
-    """Write eq. 8 of every pose to out [k] float32; cells [T, g*g, D] float32 of the crop's turns."""
-    p = poses
-    _scores(cells, p.features, p.pair, p.weight, p.begin, p.end, p.turn, out)
+def scores(cells: np.ndarray, mesh: SparseWeights, turn: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Eq. 8 [k] float32 of poses [k] int64 for one crop in turns [k] int64: cells [T, g*g, D] float32 of all of its turns."""
+    out = np.empty(len(pose), np.float32)
+    _scores(cells, mesh.features, mesh.pair, mesh.weight, mesh.bound, turn, pose, out)
+    return out
 
 
 @trial
 def _on_one_pair() -> None:
-    one, none = np.ones(1, np.int64), np.zeros(1, np.int64)
-    feature = np.ones((1, 8), np.float32)
-    weight = np.ones(1, np.float32)
-    scores(feature[None], SparsePoses(feature, np.zeros(1, np.int32), weight, none, one, none), np.empty(1, np.float32))
+    none, feature = np.zeros(1, np.int64), np.ones((1, 8), np.float32)
+    mesh = SparseWeights(feature, np.zeros(1, np.int32), np.ones(1, np.float32), np.arange(2))
+    scores(feature[None], mesh, none, none)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from pasr_perception.geometry.placement import place, project
+from pasr_perception.kernels import placement as kernels
+from pasr_perception.kernels.placement import Moved
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
 from pasr_perception.render.splat import composite, rasterise
 
@@ -38,6 +40,11 @@ class Rendered:
 
 def projected(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels [H, N, 2] and depth [H, N] of the points of clouds [H] at poses [H]."""
+    if clouds.points.device.type == "cpu" and not torch.is_grad_enabled():
+        what = (clouds.points, cloud, pose.rotation, pose.shift, pose.log_scale)
+        moved = Moved(*(t.numpy() for t in what), scene.splat.size)
+        found = kernels.project(moved, scene.view.numbers)
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1])
     rotated = clouds.points[cloud] @ pose.rotation.transpose(1, 2)  # [H, N, 3]
     uv, depth = project(rotated, place(rotated, scene.view), scene.splat.size)
     return pose.move(uv, scene.splat.size), depth
