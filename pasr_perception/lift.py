@@ -190,12 +190,16 @@ def _weak_perspective(points: np.ndarray, crop: Crop, lowest: float) -> np.ndarr
     return np.append(aim, np.log(z))
 
 
+def _seen(points: np.ndarray, state: np.ndarray, pixels: Projection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Those of the points [N, 3] that the camera sees at `state`, and their pixels u and v."""
+    u, v = np.ascontiguousarray(pixels(points + _translation(state)).T)  # numpy is many times faster along long rows
+    seen = np.isfinite(u)  # unseen ones are NaN in both
+    return (points, u, v) if seen.all() else (points[seen], u[seen], v[seen])
+
+
 def _outer_points(points: np.ndarray, state: np.ndarray, pixels: Projection, band: float) -> np.ndarray:
     """Those of the points [N, 3] that form the bounds at `state` or are close to doing so."""
-    u, v = np.ascontiguousarray(pixels(points + _translation(state)).T)  # numpy is many times faster along long rows
-    seen = np.isfinite(u)
-    if not seen.all():
-        points, u, v = points[seen], u[seen], v[seen]
+    points, u, v = _seen(points, state, pixels)
     if not len(points):
         return points
     u_min, u_max, v_min, v_max = u.min(), u.max(), v.min(), v.max()
@@ -206,10 +210,7 @@ def _outer_points(points: np.ndarray, state: np.ndarray, pixels: Projection, ban
 
 def _extreme_points(points: np.ndarray, state: np.ndarray, target: _Target) -> np.ndarray | None:
     """The points [4, 3] that form the four bounds at `state`; None where the camera sees nothing of them."""
-    u, v = np.ascontiguousarray(target.pixels(points + _translation(state)).T)
-    seen = np.isfinite(u)  # unseen points are NaN in both
-    if not seen.all():
-        points, u, v = points[seen], u[seen], v[seen]
+    points, u, v = _seen(points, state, target.pixels)
     if not len(points):
         return None
     return points[[u.argmin(), v.argmin(), u.argmax(), v.argmax()]]

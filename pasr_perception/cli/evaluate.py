@@ -164,7 +164,11 @@ def ablate_command(
     library: Library,
     docs: Docs,
     also: Annotated[
-        list[str] | None, typer.Option(help="NAME=LIBRARY: the same meshes with other point features, beside them.")
+        list[str] | None,
+        typer.Option(
+            help="NAME=LIBRARY: the same meshes with other point features, beside them. NAME=LIBRARY,YAML: with those of another "
+            "encoder, as that file of settings names it."
+        ),
     ] = None,
     levels: Annotated[str, typer.Option(help="Occlusion levels, with commas between.")] = "L0,L2",
     jitter: Annotated[float, typer.Option(help="How far each edge of a box is off, as a share of the side.")] = 0.05,
@@ -179,14 +183,21 @@ def ablate_command(
     """What each part is worth: refinement, its steps and unknowns, where point features come from, the number of views."""
     with errors_in_words():
         from pasr_perception.data.synthetic.photo_set import PhotoSet
-        from pasr_perception.evaluation.ablation import ablate, look_at_photos
+        from pasr_perception.evaluation.ablation import Beside, ablate, look_at_photos
         from pasr_perception.evaluation.synthetic import PhotoProtocol
 
         pipeline = _opened(library, config, memory)
-        others = {name: pipeline.reopened(path) for name, path in (_named(text) for text in also or [])}
+        named = [_named(text) for text in also or []]
+        opened = {n: _opened(path, own, memory) if own else pipeline.reopened(path) for n, path, own in named}
         protocol = PhotoProtocol(jitter=jitter, seed=seed, levels=tuple(levels.split(",")), limit=limit)
+        taken = PhotoSet.open(photos)
         with progress_bar(None) as tell:
-            asked = look_at_photos(pipeline, PhotoSet.open(photos), protocol, tell)
+            asked = look_at_photos(pipeline, taken, protocol, tell)
+            same = {pipeline.encoder.fingerprint: asked}
+            for other in opened.values():
+                if other.encoder.fingerprint not in same:
+                    same[other.encoder.fingerprint] = look_at_photos(other, taken, protocol, tell)
+        others = {name: Beside(other, same[other.encoder.fingerprint]) for name, other in opened.items()}
         about = (
             f"{len(pipeline.library)} meshes, features {pipeline.library.header.features.kind}; boxes around the whole object, "
             f"jittered {jitter:.0%}; seed {seed}. One thing is changed at a time; shares of so few photos have a standard error "
@@ -309,9 +320,10 @@ def _published(docs: Path, name: str, entry: dict[str, Any]) -> None:
     typer.echo(f"tables: {write_tables(docs)}")
 
 
-def _named(text: str) -> tuple[str, Path]:
-    """What NAME=PATH says. Raises ValueError where it says neither."""
-    name, _, path = text.partition("=")
+def _named(text: str) -> tuple[str, Path, Path | None]:
+    """What NAME=PATH or NAME=PATH,CONFIG says. Raises ValueError where it says neither."""
+    name, _, rest = text.partition("=")
+    path, _, config = rest.partition(",")
     if not name or not path:
-        raise ValueError(f"--also: expected NAME=LIBRARY, got {text!r}")
-    return name, Path(path)
+        raise ValueError(f"--also: expected NAME=LIBRARY or NAME=LIBRARY,YAML, got {text!r}")
+    return name, Path(path), Path(config) if config else None

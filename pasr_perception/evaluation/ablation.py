@@ -47,6 +47,14 @@ class Asked:
     maps: torch.Tensor  # [1, T, D, g, g] of `Pipeline.encode`
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A library of the same meshes with other features, and the photos as its encoder sees them."""
+
+    pipeline: Pipeline
+    asked: Sequence[Asked]
+
+
 def look_at_photos(pipeline: Pipeline, photos: PhotoSet, protocol: PhotoProtocol, tell: Tell) -> list[Asked]:
     """The photos of the protocol that show a mesh of the library."""
     records, found = chosen_records(photos, protocol, {e.id for e in pipeline.library.entries}), []
@@ -145,10 +153,10 @@ Scores = dict[str, Any]  # level -> scores
 Variants = dict[str, Callable[[], list[Answer]]]
 
 
-def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Pipeline], asked: Sequence[Asked]) -> Variants:
+def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Beside], asked: Sequence[Asked]) -> Variants:
     """Name -> what answers all photos, of one of ABLATED. Raises ValueError for a family that there is not.
 
-    `others`: pipelines over libraries of the same meshes with other point features, by name.
+    `others`, by name, are what the family `features` compares with.
     """
     default = pipeline.config.refine
     moving = replace(default, unknowns=6, iterations=3)
@@ -173,9 +181,10 @@ def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Pipeline],
             for name, config in refinements[family].items()
         }
     if family == "features":
+        every = {pipeline.library.header.features.kind: Beside(pipeline, asked), **others}
         return {
-            name: lambda other=other: refined(other, asked, searched(other, asked), default)  # type: ignore[misc]
-            for name, other in {pipeline.library.header.features.kind: pipeline, **others}.items()
+            name: lambda o=o: refined(o.pipeline, o.asked, searched(o.pipeline, o.asked), default)  # type: ignore[misc]
+            for name, o in every.items()
         }
     if family == "views":
         views = cache(partial(gridded, pipeline, asked))
@@ -188,7 +197,7 @@ def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Pipeline],
 
 
 def ablate(
-    family: str, pipeline: Pipeline, others: Mapping[str, Pipeline], asked: Sequence[Asked], tell: Tell
+    family: str, pipeline: Pipeline, others: Mapping[str, Beside], asked: Sequence[Asked], tell: Tell
 ) -> dict[str, Scores]:
     """Variant -> scores of one family, all on the same photos. View grids are scored exactly, mesh by mesh: minutes."""
     variants, table = variants_of(family, pipeline, others, asked), {}

@@ -13,7 +13,7 @@ import torch
 from pasr_perception.crop import crop_detections
 from pasr_perception.data.records import Truth
 from pasr_perception.data.synthetic.photo_set import PhotoRecord
-from pasr_perception.evaluation.ablation import GRIDS, OFF, Asked, ablate, gridded, refined, searched, view_grid
+from pasr_perception.evaluation.ablation import GRIDS, OFF, Asked, Beside, ablate, gridded, refined, searched, view_grid
 from pasr_perception.evaluation.methods import make_method
 from pasr_perception.evaluation.results_file import write_report
 from pasr_perception.evaluation.tables import ABLATED, write_tables
@@ -101,9 +101,12 @@ def test_every_variant_is_scored_at_every_level(
     monkeypatch.setattr("pasr_perception.evaluation.ablation.GRIDS", (2,))
     monkeypatch.setattr("pasr_perception.evaluation.ablation.STEPS", (1, 2))
     told: list[tuple[str, int, int]] = []
-    table = {f: ablate(f, pipeline, {"again": pipeline}, asked, lambda *now: told.append(now)) for f in ABLATED}
+    others = {"again": Beside(pipeline, asked), "of one photo": Beside(pipeline, [asked[0]] * len(asked))}
+    table = {f: ablate(f, pipeline, others, asked, lambda *now: told.append(now)) for f in ABLATED}
     assert list(table["steps"]) == ["AdamW 0", "AdamW 1", "AdamW 2"]
     assert table["features"]["again"] == table["features"]["lifted"]
+    assert table["features"]["of one photo"]["L0"]["top1"] == 1
+    assert table["features"]["of one photo"]["L2"]["top1"] == 0  # it answers by its own look at the photos
     assert table["refinement"]["initial search"] == table["steps"]["AdamW 0"]
     for variants in table.values():
         for levels in variants.values():

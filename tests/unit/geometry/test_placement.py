@@ -27,6 +27,14 @@ def test_longer_side_fills_and_outline_is_centred(fill):
     assert depth.min() > 0
 
 
+def test_the_loop_of_the_cpu_places_as_torch_does():
+    rotated = clouds(1)
+    one, other = place(rotated, ViewSpec(0.7, 4.0)), place(rotated.double(), ViewSpec(0.7, 4.0))
+    assert one.offset.dtype == one.focal.dtype == torch.float32
+    torch.testing.assert_close(one.offset.double(), other.offset, atol=2e-6, rtol=0)
+    torch.testing.assert_close(one.focal.double(), other.focal, atol=0, rtol=2e-6)
+
+
 def test_gradient_flows_through_points_not_through_the_placement():
     rotated = clouds().requires_grad_()
     placement = place(rotated, ViewSpec())

@@ -9,9 +9,16 @@ import numba
 import numpy as np
 import pytest
 
-from pasr_perception.kernels import compiled, poses, prepare, products, splat
+from pasr_perception.kernels import compiled, placement, poses, prepare, products, splat
 
-KERNELS = (products._products, poses._scores, splat._take, splat._mean_cosine)
+KERNELS = (
+    products._products,
+    poses._scores,
+    placement._place,
+    placement._project,
+    splat._take,
+    splat._mean_cosine,
+)
 
 
 def test_all_are_compiled_by_prepare() -> None:
