@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,15 @@ import torch
 from pasr_perception.bank import Bank
 from pasr_perception.budget import check_fits, free_bytes, needs
 from pasr_perception.coarse import Shortlist, coarse_search, quarter_turns, turn_maps
-from pasr_perception.confidence import is_ambiguous
 from pasr_perception.config import PasrConfig, RefineConfig
 from pasr_perception.crop import CropSpec, crop_detections, look_through
-from pasr_perception.depth import refine_by_depth, usable_depth
 from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.kernels import prepare
 from pasr_perception.library.index import read_bank
 from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
-from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
+from pasr_perception.placing import Placing, Told
 from pasr_perception.rank import Ranked, rank
 from pasr_perception.refine import Boxes, Contest, Hypotheses, RenderScene, outline_size, polish, refine, splat_margin
 from pasr_perception.refine.likeness import likeness
@@ -34,19 +31,7 @@ from pasr_perception.reframe import Look, Searched, better_boxes, reframed
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.sieve import Sieve
 from pasr_perception.templates import outline_mismatch
-from pasr_perception.types import (
-    Camera,
-    Candidates,
-    Crop,
-    Detection,
-    Frame,
-    FrameResult,
-    Hypothesis,
-    Later,
-    ObjectEstimate,
-    Rivals,
-    StageTimings,
-)
+from pasr_perception.types import Candidates, Crop, Detection, Frame, FrameResult, Hypothesis, Rivals, StageTimings
 from pasr_perception.uncertainty import Uncertainty
 
 logger = logging.getLogger(__name__)
@@ -170,7 +155,8 @@ class Pipeline:
         if covariances:
             sure = self._uncertainty(after, maps, crops, frame.camera, self.config.refine)
         asked = [crop.detection for crop in look.crops]
-        objects = [self._lift(frame, *each) for each in zip(asked, crops, before, after, sure, strict=True)]
+        told = (Told(*each) for each in zip(asked, crops, before, after, sure, strict=True))
+        objects = [self.placing.estimate(frame, each) for each in told]
         times.append(time.perf_counter())
         refining, ranking, lifting = (b - a for a, b in itertools.pairwise(times))
         timings = searched.timings + StageTimings(refine=refining, rank=ranking, lift=lifting)
@@ -204,6 +190,11 @@ class Pipeline:
         self._space.check()
 
     @property
+    def placing(self) -> Placing:
+        """What puts a hypothesis in a crop before the camera."""
+        return Placing(self.library, self._space, self.config)
+
+    @property
     def rivals(self) -> Rivals:
         """What a mesh's value has to stand out from: shards of one library are merged by it."""
         return self._space.rivals
@@ -229,11 +220,6 @@ class Pipeline:
         rotation = torch.as_tensor(np.stack(aimed), dtype=torch.float32, device=self.device)
         found = likeness(rotation, cloud.to(self.device), self._space.clouds(meshes.tolist()), self._scene)
         return dict(zip((h.mesh_id for h in hypotheses), found.tolist(), strict=True))
-
-    def outer_points(self, mesh: int) -> np.ndarray:
-        """Points [K, 3] that may form a mesh's outline: metres, object frame."""
-        entry = self.library.entries[mesh]
-        return self._space.mesh(mesh).outline_points * entry.scale + np.asarray(entry.center)
 
     def margin(self, value: float, mesh: int) -> float:
         """By how many spreads a value stands out from what strangers reach with a mesh."""
@@ -306,59 +292,3 @@ class Pipeline:
 
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
         return [rank(c, self._attraction, self.config.rank, self.config.confidence) for c in candidates]
-
-    def _lift(
-        self,
-        frame: Frame,
-        detection: Detection,
-        crop: Crop,
-        before: Ranked,
-        after: Ranked,
-        covariance: np.ndarray | None,
-    ) -> ObjectEstimate | None:
-        hypotheses = self._hypotheses(frame.camera, crop, after)
-        if not hypotheses:
-            return None
-        if hypotheses[0].mesh_id == self.library.entries[after.mesh_index[0]].id:  # else that one cannot be placed
-            hypotheses = (replace(hypotheses[0], covariance=covariance), *hypotheses[1:])
-        placed = [self.by_depth(frame, self._mesh_index[h.mesh_id], h.T_cam_obj) for h in hypotheses]
-        hypotheses = tuple(replace(h, T_cam_obj=T) for h, (T, _) in zip(hypotheses, placed, strict=True))
-        ambiguous = is_ambiguous(after.score, self.config.confidence)
-        notes = (placed[0][1],) if placed[0][1] else ()
-        coarse = Later(partial(self._hypotheses, frame.camera, crop, before))
-        return ObjectEstimate(detection, hypotheses, coarse, after.unknown, ambiguous, notes)
-
-    def by_depth(self, frame: Frame, mesh: int, T_cam_obj: np.ndarray) -> tuple[np.ndarray, str]:
-        """A pose [4, 4] moved to where the frame's depth shows the mesh; and why it was not, where there is depth."""
-        config = self.config.depth
-        depth, reason = usable_depth(frame, config)
-        if depth is None:
-            return T_cam_obj, reason
-        entry = self.library.entries[mesh]
-        points = self._space.mesh(mesh).surface * entry.scale + np.asarray(entry.center)
-        fit = refine_by_depth(points, T_cam_obj, depth, frame.camera, config)
-        return fit.T_cam_obj, fit.reason
-
-    def _hypotheses(self, camera: Camera, crop: Crop, ranked: Ranked) -> tuple[Hypothesis, ...]:
-        found = []
-        for i, mesh in enumerate(ranked.mesh_index):
-            entry = self.library.entries[mesh]
-            try:
-                pose = self.place(mesh, ranked.rotation[i], ranked.displacement[i], crop, camera)
-            except LiftError as error:
-                logger.warning("detection %r: %s cannot be placed: %s", crop.detection.id, entry.id, error)
-                continue
-            found.append(
-                Hypothesis(entry.id, entry.category, ranked.score[i], ranked.similarity[i], pose, ranked.margin[i])
-            )
-        return tuple(found)
-
-    def place(
-        self, mesh: int, rotation: torch.Tensor, displacement: torch.Tensor, crop: Crop, camera: Camera
-    ) -> np.ndarray:
-        """T_cam_obj [4, 4] metres of a mesh found at rotation [3, 3] and displacement [3] in a crop. Raises LiftError."""
-        entry = self.library.entries[mesh]
-        R_crop_obj = rotation.cpu().double().numpy()
-        by_box = lift_translation(self._space.mesh(mesh).outline_points * entry.scale, R_crop_obj, crop, camera)
-        translation = displaced(by_box, displacement.cpu().numpy(), crop)
-        return pose_in_camera(R_crop_obj, translation, crop, np.asarray(entry.center))

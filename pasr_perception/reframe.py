@@ -18,6 +18,7 @@ import torch
 from pasr_perception.config import RefineConfig, ReframeConfig
 from pasr_perception.geometry.boxes import expected_box, iou
 from pasr_perception.lift import LiftError
+from pasr_perception.placing import Placing
 from pasr_perception.types import Camera, Candidates, Crop, Detection, Frame, Rivals, StageTimings
 
 
@@ -60,11 +61,8 @@ class Refining(Protocol):
         self, candidates: Sequence[Candidates], maps: torch.Tensor, crops: Sequence[Crop], config: RefineConfig
     ) -> list[Candidates]: ...
 
-    def place(
-        self, mesh: int, rotation: torch.Tensor, displacement: torch.Tensor, crop: Crop, camera: Camera
-    ) -> np.ndarray: ...
-
-    def outer_points(self, mesh: int) -> np.ndarray: ...
+    @property
+    def placing(self) -> Placing: ...
 
 
 def better_boxes(
@@ -93,10 +91,10 @@ def _shown(refined: Candidates, count: int, crop: Crop, camera: Camera, pipeline
     mesh, displacement = int(refined.mesh_index[best]), refined.displacement
     assert displacement is not None
     try:
-        T = pipeline.place(mesh, refined.rotation[best], displacement[best], crop, camera)
+        T = pipeline.placing.place(mesh, refined.rotation[best], displacement[best], crop, camera)
     except LiftError:
         return None
-    return expected_box(pipeline.outer_points(mesh), T, camera)
+    return expected_box(pipeline.placing.outer_points(mesh), T, camera)
 
 
 def reframed(crops: Sequence[Crop], boxes: Mapping[int, np.ndarray]) -> list[Detection]:

@@ -141,7 +141,9 @@ def refined(
 def _answer(pipeline: Pipeline, asked: Asked, found: Ranked) -> Answer:
     ids = tuple(pipeline.library.entries[mesh].id for mesh in found.mesh_index)
     try:
-        pose = pipeline.place(found.mesh_index[0], found.rotation[0], found.displacement[0], asked.crop, asked.camera)
+        pose = pipeline.placing.place(
+            found.mesh_index[0], found.rotation[0], found.displacement[0], asked.crop, asked.camera
+        )
     except LiftError:
         return Answer(ids)
     return Answer(ids, pose)

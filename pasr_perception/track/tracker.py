@@ -181,7 +181,7 @@ class Tracker:
             return track.box
         mesh = self.pipeline.library.index_of(track.mesh_id)
         pose = track.pose(self._entries[track.mesh_id], T_ref_cam)
-        box = expected_box(self.pipeline.outer_points(mesh), pose, frame.camera)
+        box = expected_box(self.pipeline.placing.outer_points(mesh), pose, frame.camera)
         return track.box if box is None else box
 
     # --- work within the budget ---

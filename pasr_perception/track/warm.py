@@ -76,7 +76,7 @@ class WarmStart:
         """
         meshes = [self._pipeline.library.index_of(mesh_id) for mesh_id in predicted]
         poses = list(predicted.values())
-        expected = expected_box(self._pipeline.outer_points(meshes[0]), poses[0], frame.camera)
+        expected = expected_box(self._pipeline.placing.outer_points(meshes[0]), poses[0], frame.camera)
         box = np.asarray(detection.box, float) if expected is None else leaning_box(expected, detection, frame)
         crop = crop_detection(frame, replace(detection, box=box), self._pipeline.crop_spec)
         turns = [self._turn(mesh, T, crop) for mesh, T in zip(meshes, poses, strict=True)]
@@ -108,11 +108,11 @@ class WarmStart:
         looks = []
         for i, (mesh, _) in enumerate(starts):
             try:
-                T = pipeline.place(mesh, refined.rotation[i], refined.displacement[i], crop, frame.camera)
+                T = pipeline.placing.place(mesh, refined.rotation[i], refined.displacement[i], crop, frame.camera)
             except LiftError:
                 continue
             margin = pipeline.margin(float(refined.value[i]), mesh)
-            T, unused = pipeline.by_depth(frame, mesh, T)
+            T, unused = pipeline.placing.by_depth(frame, mesh, T)
             by_depth = usable_depth(frame, pipeline.config.depth)[0] is not None and not unused
             looks.append(Look(pipeline.library.entries[mesh].id, T, float(refined.similarity[i]), margin, by_depth))
         return looks

@@ -33,6 +33,7 @@ class Stand:
 
     def __init__(self, depth: float | None = 1.0) -> None:
         self.depth, self.asked = depth, RefineConfig()
+        self.placing = self
 
     def refine(self, candidates: Any, maps: torch.Tensor, crops: Any, config: RefineConfig) -> list[Candidates]:
         self.asked = config

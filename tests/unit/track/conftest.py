@@ -73,6 +73,7 @@ class World:
         entries = (entry("mug", Symmetry()), entry("box", HALF_TURN), entry("can", Symmetry()))
         index = {e.id: i for i, e in enumerate(entries)}
         self.library = SimpleNamespace(entries=entries, index_of=index.__getitem__)
+        self.placing = SimpleNamespace(outer_points=lambda mesh: CORNERS)
 
     def check(self) -> None:
         self.checks += 1
@@ -90,9 +91,6 @@ class World:
         T = self.things[name].T_cam_obj
         uv = project(CORNERS @ T[:3, :3].T + T[:3, 3], CAMERA.K)
         return Detection(np.concatenate([uv.min(0), uv.max(0)]), class_id=name, id=track)
-
-    def outer_points(self, mesh: int) -> np.ndarray:
-        return CORNERS
 
     def detect(self, frame: Frame, detections: Sequence[Detection], covariances: bool, reframe: bool) -> FrameResult:
         (detection,) = detections
