@@ -82,7 +82,7 @@ def _project(
 def place(rotated: np.ndarray, view: View) -> np.ndarray:
     """Aim x, aim y and zoom [B, 3] float32 of rotated points [B, N, 3] float32."""
     out = np.empty((len(rotated), 3), np.float32)
-    for points, placement in zip(rotated, out, strict=True):
+    for points, placement in zip(np.ascontiguousarray(rotated), out, strict=True):
         _place(points, view.fill, view.distance, view.iterations, placement)
     return out
 
@@ -92,8 +92,10 @@ def project(moved: Moved, view: View) -> tuple[np.ndarray, np.ndarray]:
     numbers, shape = (view.fill, view.distance, view.iterations), (len(moved.cloud), moved.points.shape[1])
     uv, depth = np.empty((*shape, 2), np.float32), np.empty(shape, np.float32)
     by = np.concatenate([moved.shift, moved.log_scale[:, None]], 1)
+    # a kernel is compiled anew for every other layout: not while a frame waits
+    points, rotation = np.ascontiguousarray(moved.points), np.ascontiguousarray(moved.rotation)
     for h, cloud in enumerate(moved.cloud):
-        _project(moved.points[cloud], moved.rotation[h], moved.size, numbers, by[h], uv[h], depth[h])
+        _project(points[cloud], rotation[h], moved.size, numbers, by[h], uv[h], depth[h])
     return uv, depth
 
 

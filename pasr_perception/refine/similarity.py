@@ -41,7 +41,7 @@ class Rendered:
 def projected(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels [H, N, 2] and depth [H, N] of the points of clouds [H] at poses [H]."""
     if clouds.points.device.type == "cpu" and not torch.is_grad_enabled():
-        rotation, shift, log_scale = (t.numpy() for t in (pose.rotation, pose.shift, pose.log_scale))
+        rotation, shift, log_scale = (t.detach().numpy() for t in (pose.rotation, pose.shift, pose.log_scale))
         moved = Moved(clouds.points.numpy(), cloud.numpy(), rotation, shift, log_scale, scene.splat.size)
         found = kernels.project(moved, scene.view.numbers)
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pasr_perception.geometry.placement import ViewSpec
+from pasr_perception.kernels import placement
 from pasr_perception.refine import Clouds, Pose, RenderScene, similarity, splat_margin
 from pasr_perception.refine.similarity import projected, render
 from pasr_perception.render.splat import SplatConfig
@@ -29,15 +30,19 @@ def test_similarity_is_the_coarse_score(stage: Any) -> None:
 def test_the_loop_of_the_cpu_projects_as_what_gradients_go_through(stage: Any) -> None:
     random = torch.Generator().manual_seed(3)
     shift, log_scale = 0.1 * torch.randn(5, 2, generator=random), 0.2 * torch.randn(5, generator=random)
-    pose = Pose(stage.poses(5, 2), shift, log_scale)
+    turned = stage.poses(5, 2).transpose(1, 2)  # of another layout in memory
+    pose = Pose(turned.requires_grad_(), shift, log_scale)
     more = stage.clouds.points * torch.tensor([0.5, 1.5, 1.0])
     clouds = Clouds(torch.cat([stage.clouds.points, more]), stage.clouds.features.repeat(2, 1, 1))
     cloud = torch.tensor([0, 1, 1, 0, 1])
+    kinds = len(placement._project.signatures)
     with torch.no_grad():
         uv, depth = projected(pose, cloud, clouds, stage.scene)
+    assert len(placement._project.signatures) <= max(kinds, 1)
     twin_uv, twin_depth = projected(pose, cloud, clouds, stage.scene)
-    torch.testing.assert_close(uv, twin_uv, atol=1e-4, rtol=0)
-    torch.testing.assert_close(depth, twin_depth, atol=1e-5, rtol=0)
+    assert twin_uv.requires_grad
+    torch.testing.assert_close(uv, twin_uv.detach(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(depth, twin_depth.detach(), atol=1e-5, rtol=0)
 
 
 def test_the_margin_is_how_far_a_splat_reaches_beyond_its_points() -> None:
