@@ -93,11 +93,11 @@ class RefineConfig:
 
     method: str = "newton"  # newton | adamw
     top_k: int = 5  # candidates that are refined; the others keep their coarse pose and score
-    unknowns: int = 3  # 3: rotation, 5: and shift in the crop, 6: and scale; newton only
-    iterations: int = 1  # of newton, one rendering each; 5 or 6 unknowns settle in 3; 0 turns refinement off
+    unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
+    iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
     finalists: int = 2  # of newton: candidates that go on after the first iteration, the others rest there
     polish: int = (
-        3  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
+        1  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
     )
     robust_scale: float = 3.0  # of newton: pixels whose residual is this many medians pull a quarter; 0 = all alike
     coverage_weight: float = 0.15  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs

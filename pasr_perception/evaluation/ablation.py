@@ -161,19 +161,21 @@ def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Beside], a
     `others`, by name, are what the family `features` compares with.
     """
     default = pipeline.config.refine
-    moving = replace(default, unknowns=6, iterations=3)
+    rotation = replace(default, unknowns=3)
     refinements: dict[str, dict[str, RefineConfig]] = {
         "refinement": {
             "initial search": OFF,
             "Newton": replace(default, polish=0),
             "Newton and polish (default)": default,
-            "3 Newton steps, 1 polish": replace(default, iterations=3, polish=1),
+            "1 Newton step, 1 polish": replace(default, iterations=1, polish=1),
+            "3 Newton steps, 3 polishes": replace(default, iterations=3, polish=3),
         },
         "steps": {"AdamW 0": OFF, **{f"AdamW {n}": RefineConfig(method="adamw", steps=n) for n in STEPS}},
         "unknowns": {
-            "rotation (default)": default,
-            "and shift, scale": moving,
-            "and shift, scale, no coverage term": replace(moving, coverage_weight=NO_COVERAGE),
+            "rotation": rotation,
+            "rotation, 1 Newton step, 3 polishes": replace(rotation, iterations=1, polish=3),
+            "and shift, scale (default)": default,
+            "and shift, scale, no coverage term": replace(default, coverage_weight=NO_COVERAGE),
         },
     }
     if family in refinements:

@@ -16,8 +16,8 @@ robust weights let pixels that something hides pull less.
 After the first step only the `finalists` of each detection go on: who is far behind then does not win.
 
 Eq. 8 is not smooth: points come and go, so it has many small maxima, which no gradient shows. `polish` looks at a few poses
-around one that is good already, takes the best, and looks again around that, closer. Measured, a second carried step and a
-splat step give less than a second and third such round (docs/performance.md).
+around one that is good already, takes the best, and looks again around that, closer. Two carried steps and one such round are the
+default; splat steps come after them, if there are more (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from pasr_perception.refine.template import (
 )
 
 LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
+CARRIED = 2  # steps at least before the first splat step
 CLIMB_STEPS = 3  # on the product maps, between two splats
 TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
 LATE_TRUST = 0.15  # the same for splat steps
@@ -83,7 +84,7 @@ def refine_newton(
     template = cut_template(best, problem)
     settled = Refined.of(pose, similarity)
     left = torch.arange(len(value), device=value.device)  # of the hypotheses, those still refined
-    finest = config.iterations - config.iterations // 2  # the first iteration that takes a splat step
+    finest = max(min(CARRIED, config.iterations), config.iterations - config.iterations // 2)  # begins with splat steps
     for iteration in range(config.iterations - 1):
         found = splat(state.next_pose(template, iteration < finest), state.problem)
         better = found.value > state.value

@@ -26,6 +26,7 @@ from pasr_perception.refine.template import Problem
 from pasr_perception.types import Camera, Detection, Frame
 
 BARE = Noise(inflation=1.0, floor=(0.0, 0.0, 0.0))  # nothing but the curvature
+TURNING = RefineConfig(unknowns=3)
 FAR = 0.2  # radians between the looks that eq. 8's curvature is read from: farther than points come and go
 
 
@@ -37,7 +38,7 @@ def covariance(
     stage: Any, start: Hypotheses, result: Refined, maps: torch.Tensor, noise: Noise, config: RefineConfig | None = None
 ) -> torch.Tensor:
     assert start.boxes is not None
-    problem = Problem.of(start, stage.clouds, maps, stage.scene, config or RefineConfig())
+    problem = Problem.of(start, stage.clouds, maps, stage.scene, config or TURNING)
     return unknowns_covariance(problem, result, start.boxes, noise)
 
 
@@ -50,7 +51,7 @@ def test_the_rotation_part_is_the_inverse_curvature_of_eq_8(stage: Any) -> None:
     truth = Pose.by_outline(stage.poses(8, 1))
     start, maps = stage.start(truth, 0, 2), noisy(stage.maps(truth), 0.7, 3)
     at = similarity(truth.rotation, start.cloud, start.crop, stage.clouds, maps, stage.scene)
-    C = covariance(stage, start, reached(truth, at), maps, BARE, RefineConfig(robust_scale=0.0))
+    C = covariance(stage, start, reached(truth, at), maps, BARE, replace(TURNING, robust_scale=0.0))
 
     def moved(k: int, step: float) -> torch.Tensor:
         turn = exp_so3(step * torch.eye(3)[k])
@@ -65,7 +66,7 @@ def test_the_rotation_part_is_the_inverse_curvature_of_eq_8(stage: Any) -> None:
 
 def test_normalised_errors_of_noisy_refinements_are_those_of_three_numbers(stage: Any) -> None:
     truth = Pose.by_outline(stage.poses(16, 4))
-    start, config = stage.start(truth, 5, 5), RefineConfig(iterations=4)
+    start, config = stage.start(truth, 5, 5), replace(TURNING, iterations=4)
     squared = []
     for seed in range(3):
         maps = noisy(stage.maps(truth), 2.0, seed)
@@ -90,6 +91,18 @@ def test_shift_and_scale_are_as_sure_as_the_box_and_a_clipped_edge_says_nothing(
     assert noise.edge / 4 < deviations[0, 5] < 2 * noise.edge
     assert deviations[1, 3] > 5 * deviations[0, 3]  # left and right are cut
     assert deviations[1, 4] < 3 * deviations[0, 4]
+
+
+def test_where_refinement_moves_the_image_it_tells_more_of_place_and_size_than_the_box(stage: Any) -> None:
+    truth = Pose.by_outline(stage.poses(6, 6))
+    start, maps = stage.start(truth, 0, 7), stage.maps(truth)
+    by_box, by_both = (
+        covariance(stage, start, reached(truth, torch.full((6,), 0.9)), maps, Noise(), RefineConfig(unknowns=unknowns))
+        for unknowns in (3, 6)
+    )
+    gain = (by_both / by_box).diagonal(dim1=1, dim2=2)[:, 3:]
+    assert (gain < 1).all()
+    assert (torch.linalg.eigvalsh(by_both) > 0).all()
 
 
 def test_what_nothing_tells_of_is_a_whole_turn_unsure(stage: Any) -> None:
