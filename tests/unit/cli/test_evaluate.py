@@ -61,9 +61,9 @@ def test_calibrate_prints_settings_that_can_be_used(monkeypatch: pytest.MonkeyPa
 
 
 def test_calibrate_judges_the_settings_in_force_over_all_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = [Example((8.0, 1.0), 0, True, f"mesh {i}") for i in range(9)]
+    known = [Example((12.0, 1.0), 0, True, f"mesh {i}") for i in range(9)]
     missed = Example((5.0, 4.0), 1, True, "mesh 9")
-    strange = [Example((9.0, 1.0), None, False, "stranger 0")]
+    strange = [Example((12.0, 1.0), None, False, "stranger 0")]
     strange += [Example((2.0, 1.0), None, False, f"stranger {i}") for i in range(1, 4)]
     output = calibrated(monkeypatch, [*known, missed, *strange], libraries=2)
     assert "28 searches" in output
