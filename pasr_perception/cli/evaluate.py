@@ -288,9 +288,9 @@ def calibrate_command(
     console.print(table)
     console.print(f"{found.examples} searches, expected calibration error {found.ece:.3f}; settings:")
     console.print(f"confidence: {{slope: {found.config.slope}, intercept: {found.config.intercept}}}", soft_wrap=True)
-    accept, (_, accepts, rejects) = in_force.config.accept, in_force.nearest(in_force.config.accept)
+    threshold, accepts, rejects = in_force.nearest(in_force.config.accept)
     console.print(
-        f"the settings in force: {in_force.ece:.3f}; accepting from {accept:g} on takes {accepts:.3f} of the strangers, "
+        f"the settings in force: {in_force.ece:.3f}; accepting from {threshold:.2g} on takes {accepts:.3f} of the strangers, "
         f"turns down or names wrongly {rejects:.3f} of the known ones",
         soft_wrap=True,
     )

@@ -44,9 +44,14 @@ class Placement:
     focal: torch.Tensor  # [B] in image sizes: pixels = focal * size
 
 
+def for_loops(points: torch.Tensor) -> bool:
+    """Whether points are what the CPU's compiled loops take."""
+    return points.device.type == "cpu" and points.dtype == torch.float32
+
+
 def place(rotated: torch.Tensor, view: ViewSpec) -> Placement:
     """Aim and zoom for rotated normalised points [B, N, 3]; carries no gradient."""
-    if rotated.device.type == "cpu" and rotated.dtype == torch.float32:
+    if for_loops(rotated):
         placed = torch.from_numpy(kernels.place(rotated.detach().numpy(), view.numbers))
         return Placement(torch.nn.functional.pad(placed[:, :2], (0, 1), value=view.distance), placed[:, 2])
     with torch.no_grad():

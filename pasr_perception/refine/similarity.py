@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pasr_perception.geometry.placement import place, project
+from pasr_perception.geometry.placement import for_loops, place, project
 from pasr_perception.kernels import placement as kernels
-from pasr_perception.kernels.placement import Moved
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
 from pasr_perception.render.splat import composite, rasterise
 
@@ -40,9 +39,9 @@ class Rendered:
 
 def projected(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels [H, N, 2] and depth [H, N] of the points of clouds [H] at poses [H]."""
-    if clouds.points.device.type == "cpu" and not torch.is_grad_enabled():
+    if for_loops(clouds.points) and not torch.is_grad_enabled():
         rotation, shift, log_scale = (t.detach().numpy() for t in (pose.rotation, pose.shift, pose.log_scale))
-        moved = Moved(clouds.points.numpy(), cloud.numpy(), rotation, shift, log_scale, scene.splat.size)
+        moved = kernels.Moved(clouds.points.numpy(), cloud.numpy(), rotation, shift, log_scale, scene.splat.size)
         found = kernels.project(moved, scene.view.numbers)
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
     rotated = clouds.points[cloud] @ pose.rotation.transpose(1, 2)  # [H, N, 3]
