@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from pasr_perception.chroma import templates_agreement
 from pasr_perception.config import CoarseConfig
 from pasr_perception.encoders.adapter import compared_maps
 from pasr_perception.encoders.base import Encoder, image_batch
@@ -74,11 +75,13 @@ def coarse_search(
     config: CoarseConfig,
     only: Sequence[int | None] | None = None,
     shortlist: Shortlist | None = None,
+    chroma: torch.Tensor | None = None,
 ) -> list[Candidates]:
     """The best (mesh, pose) pairs of every crop among those on the shortlist; without one, among all.
 
     maps [B, T, D, g, g] of the crops turned by 0..T-1 quarters (`turn_maps`); box_size [B, 2] width and height of each crop's
-    box in any unit; `only` restricts a crop to one mesh.
+    box in any unit; `only` restricts a crop to one mesh; chroma [B, T, g*g, 2] of the same turned crops (`crop_chroma`), without
+    which colours are not compared.
     """
     if only is not None and len(only) != len(maps):
         raise ValueError(f"only: expected one entry per crop ({len(maps)}), got {len(only)}")
@@ -88,7 +91,7 @@ def coarse_search(
     scored: list[list[tuple[Task, torch.Tensor]]] = [[] for _ in maps]
     for crops in _by_mesh(listed):
         for b, poses in crops:
-            task = Task(cells[b], space.sparse(poses.mesh), poses)
+            task = Task(cells[b], space.sparse(poses.mesh), poses, None if chroma is None else chroma[b])
             scored[b].append((task, exact_scores(task)))
     aspect = log_aspect(box_size)
     each = [config.per_mesh if mesh is None else config.top_k for mesh in only]
@@ -120,6 +123,14 @@ class Task:
     cells: torch.Tensor  # [T, g*g, D] of the crop in its turns
     cloud: SparseCloud
     poses: MeshPoses
+    chroma: torch.Tensor | None = None  # [T, g*g, 2] of the cells
+
+    @property
+    def agreement(self) -> torch.Tensor:
+        """How well colours agree [k]; 0 where they are not compared."""
+        if self.chroma is None:
+            return self.cells.new_zeros(len(self.poses.pose))
+        return templates_agreement(self.chroma, self.cloud, self.poses.turn, self.poses.pose)
 
     @property
     def pose(self) -> torch.Tensor:
@@ -142,6 +153,7 @@ class Scored:
     turn: torch.Tensor  # [k] int64
     outline: torch.Tensor  # [k, 2] of the templates
     similarity: torch.Tensor  # [k] eq. 8
+    agreement: torch.Tensor  # [k] of colours
 
     @classmethod
     def of(cls, found: Sequence[tuple[Task, torch.Tensor]]) -> Scored:
@@ -151,17 +163,32 @@ class Scored:
         turn = np.concatenate([task.poses.turn for task in tasks])
         outline = torch.cat([task.cloud.templates.outline[task.pose] for task in tasks])
         joined = torch.cat(similarity)
-        return cls(tasks, torch.from_numpy(mesh), torch.from_numpy(turn).to(joined.device), outline, joined)
+        agreement = torch.cat([task.agreement for task in tasks])
+        return cls(tasks, torch.from_numpy(mesh), torch.from_numpy(turn).to(joined.device), outline, joined, agreement)
 
     @property
     def rotation(self) -> torch.Tensor:
         """[k, 3, 3] of the templates."""
         return torch.cat([task.cloud.templates.rotation[task.pose] for task in self.tasks])
 
-    def value(self, aspect: torch.Tensor, config: CoarseConfig) -> torch.Tensor:
-        """Similarities [k] less what the outlines' mismatch with the crop's box, of log aspect [], costs."""
+    def value(self, aspect: torch.Tensor, config: CoarseConfig, rivals: Rivals) -> torch.Tensor:
+        """What orders poses [k]; the crop's box has the log aspect []."""
         mismatch = (turned_aspect(aspect, self.turn) - log_aspect(self.outline)).abs()
-        return self.similarity - config.outline_weight * mismatch
+        return values(self.similarity, mismatch, self.agreement, rivals.spread[self.mesh].to(mismatch.device), config)
+
+
+def values(
+    similarity: torch.Tensor,
+    mismatch: torch.Tensor,
+    agreement: torch.Tensor,
+    spread: torch.Tensor,
+    config: CoarseConfig,
+) -> torch.Tensor:
+    """What orders poses [k]: similarity, less what the outline's mismatch with its box costs, plus what agreeing colours are worth.
+
+    `spread` [k] is that of strangers to each one's mesh.
+    """
+    return similarity - config.outline_weight * mismatch + config.colour_weight * spread * agreement
 
 
 def exact_scores(task: Task) -> torch.Tensor:
@@ -184,14 +211,14 @@ def whole_scores(task: Task) -> torch.Tensor:
 
 def _best(scored: Scored, aspect: torch.Tensor, rivals: Rivals, config: CoarseConfig, per_mesh: int) -> Candidates:
     """Those poses of one crop that stand out most, of each mesh up to `per_mesh` distinct ones."""
-    value = scored.value(aspect, config)
+    value = scored.value(aspect, config, rivals)
     rotation = quarter_turns(scored.turn) @ scored.rotation
     margin = rivals.margin(value.cpu(), scored.mesh).numpy()
     chosen = torch.from_numpy(
         distinct_best(margin, scored.mesh.numpy(), rotation.cpu().numpy(), config.top_k, per_mesh)
     )
     there = chosen.to(value.device)
-    picked = (t[there] for t in (rotation, scored.turn, scored.similarity, value))
+    picked = (t[there] for t in (rotation, scored.turn, scored.similarity, value, scored.agreement))
     return Candidates(scored.mesh[chosen], *picked)
 
 

@@ -59,6 +59,7 @@ class CoarseConfig:
     top_k: int = 10  # candidates kept over all meshes
     per_mesh: int = 2  # distinct poses of one mesh among them at most
     outline_weight: float = 0.12  # similarity that a box aspect wrong by a factor e costs
+    colour_weight: float = 2.0  # spreads of margin that colours which agree are worth (`chroma.py`); 0 = not compared
     resident_mb: int = 2048  # meshes held ready on the device: about 6 MB each, 18 on a GPU with 2000 poses
 
     def __post_init__(self) -> None:
@@ -71,7 +72,8 @@ class CoarseConfig:
         _require(fits, "coarse.second_meshes", narrowing, self.second_meshes)
         _require(self.poses_more >= 0, "coarse.poses_more", "0 or more", self.poses_more)
         _require(1 <= self.per_mesh <= self.top_k, "coarse.per_mesh", f"1..top_k={self.top_k}", self.per_mesh)
-        _require(self.outline_weight >= 0, "coarse.outline_weight", "0 or more", self.outline_weight)
+        for name in ("outline_weight", "colour_weight"):
+            _require(getattr(self, name) >= 0, f"coarse.{name}", "0 or more", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class RefineConfig:
         1  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
     )
     robust_scale: float = 3.0  # of newton: pixels whose residual is this many medians pull a quarter; 0 = all alike
-    coverage_weight: float = 0.15  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs
+    coverage_weight: float = 0.35  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs
     steps: int = 50  # of adamw; 0 turns refinement off
     learning_rate: float = 0.01  # of AdamW, radians
     weight_decay: float = 0.01  # of AdamW, pulls towards the start

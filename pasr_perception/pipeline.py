@@ -14,7 +14,8 @@ import torch
 
 from pasr_perception.bank import Bank
 from pasr_perception.budget import check_fits, free_bytes, needs
-from pasr_perception.coarse import Shortlist, coarse_search, quarter_turns, turn_maps
+from pasr_perception.chroma import crop_chroma
+from pasr_perception.coarse import Shortlist, coarse_search, turn_maps
 from pasr_perception.config import PasrConfig, RefineConfig
 from pasr_perception.crop import CropSpec, crop_detections, look_through
 from pasr_perception.encoders import load_encoder
@@ -25,24 +26,18 @@ from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.placing import Placing, Told
 from pasr_perception.rank import Ranked, rank
-from pasr_perception.refine import Boxes, Contest, Hypotheses, RenderScene, outline_size, polish, refine, splat_margin
+from pasr_perception.refine import RenderScene
 from pasr_perception.refine.likeness import likeness
+from pasr_perception.refinement import Refinement
 from pasr_perception.reframe import Look, Searched, better_boxes, reframed
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.sieve import Sieve
-from pasr_perception.templates import outline_mismatch
 from pasr_perception.types import Candidates, Crop, Detection, Frame, FrameResult, Hypothesis, Rivals, StageTimings
 from pasr_perception.uncertainty import Uncertainty
 
 logger = logging.getLogger(__name__)
 
 LEADING_CHANNELS = 64  # that tell refinement and the sieve where to look; measured, 128 find no more
-
-
-def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """Indices of the largest value of each part of values, which are `sizes` long."""
-    begin = itertools.accumulate(sizes[:-1], initial=0)
-    return torch.stack([first + part.argmax() for first, part in zip(begin, values.split(list(sizes)), strict=True)])
 
 
 class Pipeline:
@@ -76,6 +71,7 @@ class Pipeline:
             stored = sum(e.data_bytes for e in library.entries)
             wanted = needs(bank, stored, len(self.turns), config.coarse.resident_mb * 2**20, device)
             check_fits(wanted, free_bytes(device), device)
+        self._refinement = Refinement(self._space, self._scene, config.coarse, encoder.grid, device)
         self._uncertainty = Uncertainty(library, self._space, self._scene)
         self._shortlist = self._shortlister(bank, channels) if config.coarse.method == "shortlist" else None
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
@@ -167,7 +163,10 @@ class Pipeline:
         """A search of a look's crops, maps [B, T, D, g, g]."""
         began = time.perf_counter()
         size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in look.crops]), dtype=torch.float32)
-        candidates = self.search(maps, size.to(self.device), only)
+        chroma = None
+        if self.config.coarse.colour_weight > 0:
+            chroma = crop_chroma(look.crops, self.encoder.grid, self.turns).to(self.device)
+        candidates = self.search(maps, size.to(self.device), only, chroma)
         timings = look.timings + StageTimings(coarse=time.perf_counter() - began)
         return Searched(look.crops, maps, tuple(candidates), timings)
 
@@ -200,13 +199,17 @@ class Pipeline:
         return self._space.rivals
 
     def search(
-        self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None] | None = None
+        self,
+        maps: torch.Tensor,
+        box_size: torch.Tensor,
+        only: Sequence[int | None] | None = None,
+        chroma: torch.Tensor | None = None,
     ) -> list[Candidates]:
         """The best (mesh, pose) pairs of crops: maps [B, T, D, g, g] of `encode`, box_size [B, 2] in any unit.
 
-        `only` restricts a crop to one mesh, by its index in the library.
+        `only` restricts a crop to one mesh, by its index in the library; chroma [B, T, g*g, 2]: without, colours are not compared.
         """
-        return coarse_search(maps, box_size, self._space, self.config.coarse, only, self._shortlist)
+        return coarse_search(maps, box_size, self._space, self.config.coarse, only, self._shortlist, chroma)
 
     def likeness(self, hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
         """How alike each hypothesis' mesh and the first one's look from the camera, each at its own pose: {mesh id: 0..1}."""
@@ -251,44 +254,7 @@ class Pipeline:
 
         maps [B, T, D, g, g] of `encode`, or [B, 1, D, g, g] of the one turn that all candidates of a crop share.
         """
-        config = config or self.config.refine
-        if not config.enabled:
-            return list(candidates)
-        heads = [min(config.top_k, len(c.mesh_index)) for c in candidates]
-        crop = torch.arange(len(candidates)).repeat_interleave(torch.tensor(heads)).to(self.device)
-        turn = torch.cat([c.turn[:n] for c, n in zip(candidates, heads, strict=True)])
-        mesh = torch.cat([c.mesh_index[:n] for c, n in zip(candidates, heads, strict=True)])
-        meshes, cloud = torch.unique(mesh, return_inverse=True)
-        clouds, cloud = self._space.clouds(meshes.tolist()), cloud.to(self.device)
-        boxes = Boxes.of(crops, self.device)
-        start = Hypotheses(
-            quarter_turns(-turn) @ torch.cat([c.rotation[:n] for c, n in zip(candidates, heads, strict=True)]),
-            cloud,
-            crop * maps.shape[1] + (turn if maps.shape[1] > 1 else 0),
-            boxes.chosen(crop).turned(turn),
-            Contest(
-                crop, self._space.rivals.offset[mesh].to(self.device), self._space.rivals.spread[mesh].to(self.device)
-            ),
-        )
-        result = refine(start, clouds, maps.flatten(0, 1), self._scene, config)
-        back = quarter_turns(turn)
-        rotation = back @ result.rotation
-        outline = outline_size(clouds.outer_of(cloud), rotation, self._scene.view)
-        box_size = (boxes.edges[:, 2:] - boxes.edges[:, :2])[crop]
-        mismatch = outline_mismatch(outline, box_size).diagonal()
-        value = result.similarity - self.config.coarse.outline_weight * mismatch
-        if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
-            first = best_of_each(self._space.rivals.margin(value.cpu(), mesh), heads).to(self.device)
-            fine = polish(
-                start.chosen(first), result.chosen(first), clouds, maps.flatten(0, 1), self._scene, config.polish
-            )
-            result = result.replaced(fine, first)
-            rotation = back @ result.rotation
-        shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
-        scaled = result.log_scale + splat_margin(self._scene) * (result.log_scale != 0)
-        displacement = torch.cat([shift, scaled[:, None]], 1)
-        refined = zip(*(t.split(heads) for t in (rotation, result.similarity, value, displacement)), strict=True)
-        return [c.with_refined(*found) for c, found in zip(candidates, refined, strict=True)]
+        return self._refinement(candidates, maps, crops, config or self.config.refine)
 
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
         return [rank(c, self._attraction, self.config.rank, self.config.confidence) for c in candidates]

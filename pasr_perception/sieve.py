@@ -50,7 +50,7 @@ class Sieve:
             return listed
         tasks = [Task(cells, self._space.rough(poses.mesh), poses) for poses in listed]
         scored = Scored.of([(task, score_poses(cells, task.cloud, task.poses.turn, task.poses.pose)) for task in tasks])
-        value = scored.value(aspect, self._config).cpu()
+        value = scored.value(aspect, self._config, self._space.rivals).cpu()
         margin = self._space.rivals.margin(value, scored.mesh).numpy()
         least = np.partition(margin, -self._config.exact_poses)[-self._config.exact_poses]
         kept, begin = [], 0

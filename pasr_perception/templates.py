@@ -83,11 +83,12 @@ class SparseCloud:
     features: torch.Tensor  # [N, D] float32
     templates: Templates
     runs: PixelRuns | None  # none on the CPU, whose loop over pairs needs none
+    chroma: torch.Tensor | None = None  # [N, 2] float32, a* and b*, where the mesh's colours are known
 
     @classmethod
-    def of(cls, features: torch.Tensor, templates: Templates) -> SparseCloud:
+    def of(cls, features: torch.Tensor, templates: Templates, chroma: torch.Tensor | None = None) -> SparseCloud:
         on_cpu = features.device.type == "cpu"
-        return cls(features, templates, None if on_cpu else pixel_runs(templates, len(features)))
+        return cls(features, templates, None if on_cpu else pixel_runs(templates, len(features)), chroma)
 
     @cached_property
     def weights(self) -> SparseWeights:
@@ -202,23 +203,45 @@ def score_rendered(
     cells: torch.Tensor, cloud: SparseCloud, runs: PixelRuns, turn: Sequence[int], pose: Sequence[int]
 ) -> torch.Tensor:
     """`score_poses` by the poses' feature maps, on any device."""
-    templates = cloud.templates
+    chosen = chosen_runs(cloud.features, cloud.templates, runs, turn, pose, cells.shape[1])
+    seen = cells.flatten(0, 1).index_select(0, chosen.cell)  # [R, D]
+    score = chosen.shown.new_zeros(len(pose))
+    return score.index_add_(0, chosen.pose, chosen.shown.mul_(seen).sum(1))
+
+
+@dataclass(frozen=True)
+class ChosenRuns:
+    """The covered pixels of chosen poses, R in all."""
+
+    shown: torch.Tensor  # [R, C] sums of what the points have, by the templates' weights
+    pose: torch.Tensor  # [R] int64, which of the chosen
+    cell: torch.Tensor  # [R] int64 into all cells of all turns
+
+
+def chosen_runs(
+    of_points: torch.Tensor,
+    templates: Templates,
+    runs: PixelRuns,
+    turn: Sequence[int],
+    pose: Sequence[int],
+    cells: int,
+) -> ChosenRuns:
+    """What poses [k] show in turns [k] of a crop of so many cells, of what every point has [N, C]."""
     pixels = [slice(runs.begin[p], runs.begin[p + 1]) for p in pose]
     pairs = [slice(runs.pair[p], runs.pair[p + 1]) for p in pose]
     length = [s.stop - s.start for s in pairs]
     moved = [end - s.stop for end, s in zip(itertools.accumulate(length), pairs, strict=True)]
-    of_pose = np.array([np.arange(len(pose)), np.multiply(turn, cells.shape[1]), moved])
+    of_pose = np.array([np.arange(len(pose)), np.multiply(turn, cells), moved])
     of_pixel = np.repeat(of_pose, [s.stop - s.start for s in pixels], axis=1)
-    which, first_cell, shift = torch.from_numpy(of_pixel).to(cells.device)  # [R] each, R covered pixels
-    rendered = torch.nn.functional.embedding_bag(
-        torch.cat([templates.pair[s] for s in pairs]) % len(cloud.features),
-        cloud.features,
+    which, first_cell, shift = torch.from_numpy(of_pixel).to(of_points.device)  # [R] each
+    shown = torch.nn.functional.embedding_bag(
+        torch.cat([templates.pair[s] for s in pairs]) % len(of_points),
+        of_points,
         torch.cat([runs.start[s] for s in pixels]) + shift.int(),
         mode="sum",
         per_sample_weights=torch.cat([templates.weight[s] for s in pairs]),
-    )  # [R, D], each over its norm and the pose's area
-    seen = cells.flatten(0, 1).index_select(0, first_cell + torch.cat([runs.cell[s] for s in pixels]))  # [R, D]
-    return rendered.new_zeros(len(pose)).index_add_(0, which, rendered.mul_(seen).sum(1))
+    )
+    return ChosenRuns(shown, which, first_cell + torch.cat([runs.cell[s] for s in pixels]))
 
 
 def log_aspect(size: torch.Tensor) -> torch.Tensor:

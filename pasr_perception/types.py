@@ -79,20 +79,30 @@ class Candidates:
     rotation: torch.Tensor  # [k, 3, 3] float32
     turn: torch.Tensor  # [k] int64, the quarter turn of the crop that it was found in
     similarity: torch.Tensor  # [k] float32, masked mean cosine (PASR eq. 8) in [-1, 1]
-    value: torch.Tensor  # [k] float32, what orders them: similarity less the outline's mismatch with the box
+    value: (
+        torch.Tensor
+    )  # [k] float32, what orders them: similarity less the outline's mismatch with the box, colours added
+    agreement: torch.Tensor | None = None  # [k] float32 of colours, -1..1; None where they were not compared
     displacement: torch.Tensor | None = None  # [k, 3] off the placement by outline: shift x, y (crop sizes), log scale
 
     def with_refined(
-        self, rotation: torch.Tensor, similarity: torch.Tensor, value: torch.Tensor, displacement: torch.Tensor
+        self,
+        rotation: torch.Tensor,
+        similarity: torch.Tensor,
+        value: torch.Tensor,
+        agreement: torch.Tensor,
+        displacement: torch.Tensor,
     ) -> Candidates:
         """The same candidates as the search found them, the first n refined: rotation [n, 3, 3] and so on."""
         n = len(rotation)
         rest = displacement.new_zeros(len(self.mesh_index) - n, 3)
+        agreed = torch.zeros_like(self.value) if self.agreement is None else self.agreement
         return replace(
             self,
             rotation=torch.cat([rotation, self.rotation[n:]]),
             similarity=torch.cat([similarity, self.similarity[n:]]),
             value=torch.cat([value, self.value[n:]]),
+            agreement=torch.cat([agreement, agreed[n:]]),
             displacement=torch.cat([displacement, rest]),
         )
 

@@ -225,6 +225,7 @@ class MeshBuilder:
             weight=seen.weight,
             view_rotation=seen.view_rotation,
             view_pooled=seen.view_pooled,
+            colours=None if colours is None else torch.from_numpy(np.rint(255 * colours.clip(0, 1)).astype(np.uint8)),
         )
         frame = normalisation(mesh)
         symmetry = source.symmetry

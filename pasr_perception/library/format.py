@@ -113,6 +113,7 @@ class MeshData:
     weight: torch.Tensor  # [N] float32, how often a point was seen; 0 = never
     view_rotation: torch.Tensor  # [V, 3, 3] float32, R_crop_obj of the rendered views
     view_pooled: torch.Tensor  # [V, D] float16, each view's mean foreground feature
+    colours: torch.Tensor | None = None  # [N, 3] uint8 sRGB albedo; None where unknown, or not kept by an older version
 
     def check_shapes(self, header: LibraryHeader, where: str) -> None:
         """Raise LibraryError, beginning with `where`, unless shapes and types fit. Reads none of the values."""
@@ -124,9 +125,10 @@ class MeshData:
             "weight": ((n,), torch.float32),
             "view_rotation": ((v, 3, 3), torch.float32),
             "view_pooled": ((v, d), torch.float16),
+            "colours": ((n, 3), torch.uint8),
         }
-        for name, (shape, dtype) in expected.items():
-            tensor: torch.Tensor = getattr(self, name)
+        for name, tensor in self.tensors().items():
+            shape, dtype = expected[name]
             if tuple(tensor.shape) != shape or tensor.dtype != dtype:
                 raise LibraryError(
                     f"{where}: {name}: expected {list(shape)} {dtype}, got {list(tensor.shape)} {tensor.dtype}"
@@ -137,12 +139,16 @@ class MeshData:
     def check(self, header: LibraryHeader, where: str) -> None:
         """`check_shapes`, and that every value is finite."""
         self.check_shapes(header, where)
-        for name, tensor in vars(self).items():
+        for name, tensor in self.tensors().items():
             if not torch.isfinite(tensor).all():
                 raise LibraryError(f"{where}: {name}: expected finite numbers, got NaN or infinity")
 
     def to(self, device: torch.device | str) -> MeshData:
-        return MeshData(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return MeshData(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Those that are there, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
 
 @dataclass(frozen=True)

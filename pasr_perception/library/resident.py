@@ -1,13 +1,14 @@
 """What of a library is held on the searching device: the meshes that were looked at last, within a bound.
 
-A mesh costs points * (D + 64 + 3) * 4 bytes for its cloud, whose 64 leading channels are held once more, and 12 for each covered
-cell of its templates: about 8 MB with 2000 poses, 320 channels and 4096 points. Templates take 8 bytes for every (cell, point)
-pair, another 10 MB: on the CPU they are views of the library's file, which processes share and which is read again when memory is
+A mesh costs points * (D + 64 + 3 + 2) * 4 bytes for its cloud, whose 64 leading channels are held once more, and 12 for each
+covered cell of its templates: about 8 MB with 2000 poses, 320 channels and 4096 points. Templates take 8 bytes for every
+(cell, point) pair, another 10 MB: on the CPU they are views of the library's file, which processes share and which is read again when memory is
 short, so there they do not count.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,15 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from pasr_perception.chroma import chroma_of
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.rank import Attraction
 from pasr_perception.refine import Clouds, outer_points
 from pasr_perception.templates import SparseCloud
 from pasr_perception.types import Rivals
+
+logger = logging.getLogger(__name__)
 
 
 def attraction(library: MeshLibrary) -> Attraction:
@@ -47,6 +51,11 @@ class ResidentMesh:
         """Indices [K] of the points that may form its outline."""
         return outer_points(self.points)
 
+    @property
+    def chroma(self) -> torch.Tensor:
+        """Of its points [N, 2]; 0 where unknown."""
+        return self.points.new_zeros(len(self.points), 2) if self.sparse.chroma is None else self.sparse.chroma
+
     @cached_property
     def surface(self) -> np.ndarray:
         """The points [N, 3] as lifting reads them, float64."""
@@ -60,7 +69,7 @@ class ResidentMesh:
     @property
     def bytes(self) -> int:
         own = 0 if self.rough is self.sparse else self.rough.features.nbytes
-        return self.points.nbytes + self.sparse.bytes + own
+        return self.points.nbytes + self.chroma.nbytes + self.sparse.bytes + own
 
 
 def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -86,6 +95,7 @@ class ResidentLibrary:
         self._library, self._device, self._limit = library, device, limit_bytes
         self._held: OrderedDict[int, ResidentMesh] = OrderedDict()
         self._whole: set[int] = set()  # of them, those whose files were looked at since the last check
+        self._said = False  # that colours are missing
         self.bytes = 0
 
     def mesh(self, index: int) -> ResidentMesh:
@@ -98,7 +108,18 @@ class ResidentLibrary:
             self._held.move_to_end(index)
             return held
         data = self._library.data(index)
-        sparse = SparseCloud.of(data.features.to(self._device).float(), self._library.templates(index).to(self._device))
+        chroma = None if data.colours is None else torch.from_numpy(chroma_of(data.colours.numpy())).to(self._device)
+        if chroma is None and self._library.entries[index].appearance == "known" and not self._said:
+            self._said = True
+            logger.warning(
+                "library %s keeps no colours of mesh %s, nor maybe of others (an older version built it): they are not compared; "
+                "build it again, or from its views with `pasr library relearn`",
+                self._library.path,
+                self._library.entries[index].id,
+            )
+        sparse = SparseCloud.of(
+            data.features.to(self._device).float(), self._library.templates(index).to(self._device), chroma
+        )
         rough = sparse if self._channels is None else replace(sparse, features=sparse.features @ self._channels)
         loaded = ResidentMesh(data.points.to(self._device), sparse, rough)
         self._held[index] = loaded
@@ -130,4 +151,5 @@ class ResidentLibrary:
             _stacked([m.sparse.features for m in found]),
             _stacked([m.outer for m in found]),
             self._channels,
+            None if all(m.sparse.chroma is None for m in found) else _stacked([m.chroma for m in found]),
         )

@@ -93,7 +93,9 @@ class MeshLibrary:
     def data(self, index: int) -> MeshData:
         """The tensors of one mesh, on the CPU: views of its file, of which nothing is read before it is used."""
         file = check_regular(self.path, self.entries[index].data)
-        data = MeshData(**_mapped(file, [f.name for f in dataclasses.fields(MeshData)]))
+        fields = dataclasses.fields(MeshData)
+        needed = [f.name for f in fields if f.default is dataclasses.MISSING]
+        data = MeshData(**_mapped(file, needed, [f.name for f in fields if f.name not in needed]))
         data.check_shapes(self.header, str(file))
         return data
 
@@ -198,8 +200,12 @@ class MeshLibrary:
         return got == expected
 
 
-def _mapped(file: Path, names: Sequence[str] | None = None, made_from: str | None = None) -> dict[str, torch.Tensor]:
+def _mapped(
+    file: Path, names: Sequence[str] | None = None, also: Sequence[str] = (), made_from: str | None = None
+) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file (all, or those named), as views of its pages; the file is not kept open.
+
+    Those `also` named may be missing.
 
     Raises LibraryError if it is damaged or, with `made_from`, says itself that it was made from other meshes.
     """
@@ -211,6 +217,7 @@ def _mapped(file: Path, names: Sequence[str] | None = None, made_from: str | Non
                 raise LibraryError(f"{file}: holds no tensor {', '.join(missing)}; {REBUILD}")
             if made_from is not None and (opened.metadata() or {}).get("meshes") != made_from:
                 raise LibraryError(f"{file}: was made from other meshes since the library was opened; open it again")
-            return {name: opened.get_tensor(name) for name in names or there}
+            wanted = there if names is None else [*names, *(name for name in also if name in there)]
+            return {name: opened.get_tensor(name) for name in wanted}
     except (SafetensorError, OSError) as error:
         raise LibraryError(f"{file}: is not a readable safetensors file ({error}); {REBUILD}") from error

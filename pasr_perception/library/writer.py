@@ -108,7 +108,7 @@ class LibraryWriter:
         if entry.id.lower() in self._entries:
             raise LibraryError(f"{self.path}: holds a mesh {entry.id!r} already (ids must differ in more than case)")
         data.check(self.header, entry.id)
-        tensors = {**vars(data), **templates.to_tensors()}
+        tensors = {**data.tensors(), **templates.to_tensors()}
         glb, safetensors = self.path / mesh_file(entry.id), self.path / data_file(entry.id)
         try:
             write_atomically(glb, lambda p: export_glb(mesh, p))

@@ -22,6 +22,7 @@ class Clouds:
     features: torch.Tensor  # [C, N, D] float32
     outer: torch.Tensor | None = None  # [C, K] int64, `outer_points` of each where they are known already
     channels: torch.Tensor | None = None  # [D, R] orthonormal, the leading ones of the library where they are known
+    chroma: torch.Tensor | None = None  # [C, N, 2] float32, 0 of clouds without; None where none has any
 
     def outer_of(self, cloud: torch.Tensor) -> torch.Tensor:
         """The points [H, K, 3] that may form the outlines of clouds [H]."""

@@ -22,9 +22,19 @@ from pasr_perception.coarse import (
 )
 from pasr_perception.config import CoarseConfig
 from pasr_perception.encoders.centring import centred_maps
+from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.viewpoints import roll
+from pasr_perception.refine.problem import Clouds, Pose, RenderScene
+from pasr_perception.refine.similarity import render
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.templates import Templates, build_templates, pixel_runs, score_poses, score_templates
+from pasr_perception.templates import (
+    SparseCloud,
+    Templates,
+    build_templates,
+    pixel_runs,
+    score_poses,
+    score_templates,
+)
 from pasr_perception.types import Crop, Detection, Rivals
 
 GRID = 14
@@ -58,6 +68,38 @@ def test_search_finds_the_mesh_and_pose_it_was_shown(space):
         assert len(candidates.mesh_index) == 4
         assert (candidates.mesh_index == 1).sum() <= 2
         assert (candidates.turn == 0).all()
+
+
+def test_of_two_meshes_of_one_shape_the_one_in_the_crops_colours_is_found(space):
+    library, maps, config = space
+    chroma = 60 * torch.randn(3, len(library.points[1]), 2, generator=torch.Generator().manual_seed(0))
+    same = dataclasses.replace(
+        library, points=(library.points[1],) * 3, clouds=(library.clouds[1],) * 3, made=(library.made[1],) * 3
+    )
+    coloured = [dataclasses.replace(same.sparse(i), chroma=chroma[i]) for i in range(3)]
+
+    class Coloured(type(same)):
+        def sparse(self, mesh: int) -> SparseCloud:
+            return coloured[mesh]
+
+    painted = Coloured(*(getattr(same, f.name) for f in dataclasses.fields(same)))
+    for mesh in range(3):
+        rendered = render(
+            Pose.by_outline(library.made[1].rotation[5:6]),
+            torch.zeros(1, dtype=torch.long),
+            Clouds(library.points[1][None], chroma[mesh][None]),
+            RenderScene(ViewSpec(), config),
+        )
+        seen = torch.zeros(1, 1, GRID * GRID, 2)
+        seen[0, 0, rendered.cell] = rendered.feature
+        found = coarse_search(maps[:1], torch.ones(1, 2), painted, CoarseConfig(), chroma=seen)[0]
+        assert found.mesh_index[0] == mesh
+        assert torch.equal(found.rotation[0], library.made[1].rotation[5])
+        assert found.agreement[0] > 0.7
+        without = CoarseConfig(colour_weight=0.0, outline_weight=0.0)
+        unasked = coarse_search(maps[:1], torch.ones(1, 2), painted, without, chroma=seen)[0]
+        assert torch.equal(unasked.value, unasked.similarity)
+        assert len(set(unasked.similarity[:3].tolist())) == 1  # features alone cannot tell them apart
 
 
 @pytest.mark.parametrize("quarter", [1, 2, 3])

@@ -87,6 +87,7 @@ def test_tensors_are_those_of_the_configuration(bench, library_path: Path) -> No
         assert data.points.norm(dim=1).max() <= 1 + 1e-6
         assert torch.allclose(data.features.float().norm(dim=1), torch.ones(config.points), atol=2e-3)
         assert len(data.view_rotation) == len(data.view_pooled) == config.views
+        assert data.colours.shape == (config.points, 3)
         poses = base_poses(entry.pose_set, entry.up)
         np.testing.assert_allclose(templates.rotation, poses, atol=1e-6)
         assert templates.outline.amax(1) == pytest.approx(torch.full((len(poses),), config.fill), abs=1e-3)

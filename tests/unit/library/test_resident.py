@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,26 @@ def test_a_mesh_is_what_the_library_has(three: MeshLibrary) -> None:
         assert torch.equal(resident.mesh(i).points, three.data(i).points)
         assert torch.equal(resident.sparse(i).templates.weight, three.templates(i).weight)
     assert resident.turns == ((0, 1, 2, 3), (0, 1, 2, 3), (0,))
+
+
+def test_colours_are_there_where_they_were_kept_and_missed_once(
+    parts, three: MeshLibrary, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LibraryWriter.open(three.path) as writer:
+        red = torch.tensor([[255, 0, 0]], dtype=torch.uint8).expand(20, 3).contiguous()
+        writer.add(
+            parts.entry("red"), dataclasses.replace(parts.mesh_data(9), colours=red), parts.templates(), parts.box()
+        )
+        parts.add(writer, "bare", seed=8, appearance="unknown")
+    resident = ResidentLibrary(MeshLibrary.open(three.path), Rivals(torch.zeros(5), torch.ones(5)), CPU, 10**9)
+    assert resident.clouds([4]).chroma is None
+    assert not caplog.messages  # nobody expects colours of a mesh whose colours are unknown
+    chroma = resident.clouds([3, 4]).chroma
+    assert (chroma[0] > 60).all()  # a* and b* of red
+    assert not chroma[1].any()
+    resident.clouds([0, 1])
+    assert len(caplog.messages) == 1
+    assert "keeps no colours of mesh cup" in caplog.text
 
 
 def test_it_is_loaded_once(three: MeshLibrary) -> None:

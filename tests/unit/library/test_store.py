@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,26 @@ def test_what_is_written_is_read(parts: Any, library: Path) -> None:
     assert read.faces == written.faces
     assert read.symmetry.to_dict() == parts.round.to_dict()
     data = opened.data(1)
-    for name, tensor in vars(parts.mesh_data(2)).items():
+    for name, tensor in parts.mesh_data(2).tensors().items():
         assert torch.equal(getattr(data, name), tensor), name
     for name, tensor in vars(parts.templates()).items():
         assert torch.equal(getattr(opened.templates(1), name), tensor), name
     np.testing.assert_allclose(opened.load_mesh("cup").extents, [0.3, 0.2, 0.1], rtol=1e-6)
     assert opened.mesh_path("cup") == library / "meshes" / "cup.glb"
+    assert opened.verify() == []
+
+
+def test_colours_are_kept_where_there_are_any(parts: Any, library: Path) -> None:
+    colours = torch.arange(60, dtype=torch.uint8).view(20, 3)
+    with LibraryWriter.open(library) as writer:
+        coloured = dataclasses.replace(parts.mesh_data(3), colours=colours)
+        writer.add(parts.entry("jug"), coloured, parts.templates(), parts.box())
+        short = dataclasses.replace(coloured, colours=colours[1:])
+        with pytest.raises(LibraryError, match=r"jar: colours: expected \[20, 3\] torch.uint8, got \[19, 3\]"):
+            writer.add(parts.entry("jar"), short, parts.templates(), parts.box())
+    opened = MeshLibrary.open(library)
+    assert torch.equal(opened.data(2).colours, colours)
+    assert opened.data(1).colours is None
     assert opened.verify() == []
 
 
@@ -128,7 +143,7 @@ def mapping_of(tensor: torch.Tensor) -> str:
 
 def test_tensors_are_views_of_the_mapped_file(library: Path) -> None:
     opened = MeshLibrary.open(library)
-    tensors = [*vars(opened.data(1)).values(), *vars(opened.templates(1)).values()]
+    tensors = [*opened.data(1).tensors().values(), *vars(opened.templates(1)).values()]
     for tensor in tensors:
         assert mapping_of(tensor).endswith(str(library / "data/mug.safetensors"))
 

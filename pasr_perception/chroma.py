@@ -1,0 +1,105 @@
+"""Colours: whether a crop shows a mesh's own where a pose says that they are. Own; PASR compares features alone.
+
+Features of a 2D model say little of colour, and centring takes out what an object's features have in common. Two boxes with
+other prints differ in little else, though. So where a mesh's colours are known, a pose may also be asked what it makes of the
+crop's: over the pixels that it covers,
+
+    hue     = mean(m . s)  / sqrt((mean |m|^2 + q) (mean |s|^2 + q))
+    pattern = cov(m, s) / sqrt((var m + q) (var s + q))
+
+with the chroma m that it shows and s that the crop has (a* and b* of CIELAB), and agreement = (hue + pattern) / 2. Light of another
+colour moves all of s alike, which the pattern does not notice; light that is brighter or darker changes neither much. `q` keeps
+grey from having an opinion: where mesh or crop have no colour, agreement is about 0. It says more for a mesh than against
+it, since things come in colours that their CAD files do not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from pasr_perception.kernels import chroma as kernels
+from pasr_perception.refine.problem import Clouds, Pose, RenderScene
+from pasr_perception.refine.similarity import projected, render
+from pasr_perception.templates import PixelRuns, SparseCloud, chosen_runs
+from pasr_perception.types import Crop
+
+GREY = 10.0  # chroma, CIELAB units, below which colours say little
+
+
+def chroma_of(rgb: np.ndarray) -> np.ndarray:
+    """a* and b* [N, 2] float32 of colours [N, 3], sRGB as uint8 or in 0..1."""
+    unit = rgb.astype(np.float32) / np.float32(255 if rgb.dtype == np.uint8 else 1)
+    return np.ascontiguousarray(cv2.cvtColor(unit[None], cv2.COLOR_RGB2LAB)[0, :, 1:], np.float32)
+
+
+def crop_chroma(crops: Sequence[Crop], grid: int, turns: Sequence[int] = (0,)) -> torch.Tensor:
+    """Mean chroma of every cell of a grid over crops turned anticlockwise by quarters: [B, T, g * g, 2] float32, on the CPU."""
+    small = [cv2.resize(crop.image, (grid, grid), interpolation=cv2.INTER_AREA) for crop in crops]
+    cells = torch.from_numpy(np.stack([chroma_of(image.reshape(-1, 3)) for image in small])).unflatten(1, (grid, grid))
+    return torch.stack([torch.rot90(cells, turn, (1, 2)).flatten(1, 2) for turn in turns], 1)
+
+
+def agreement(sums: torch.Tensor) -> torch.Tensor:
+    """How well colours agree, -1..1 [k], from sums [k, 8] over pixels (`kernels.chroma`); 0 without pixels."""
+    mean = sums[:, 1:] / sums[:, :1].clamp(min=1)
+    shown, seen, (shown_square, seen_square, product) = mean[:, :2], mean[:, 2:4], mean[:, 4:].unbind(1)
+    hue = product / ((shown_square + GREY**2) * (seen_square + GREY**2)).sqrt()
+    varies = (shown_square - shown.square().sum(1)).clamp(min=0) + GREY**2
+    seen_varies = (seen_square - seen.square().sum(1)).clamp(min=0) + GREY**2
+    pattern = (product - (shown * seen).sum(1)) / (varies * seen_varies).sqrt()
+    return (hue + pattern) / 2
+
+
+def templates_agreement(chroma: torch.Tensor, cloud: SparseCloud, turn: np.ndarray, pose: np.ndarray) -> torch.Tensor:
+    """That of a mesh's poses [k] with one crop, in turns [k] of it whose cells have chroma [T, g * g, 2]; 0 for a mesh without."""
+    if cloud.chroma is None:
+        return chroma.new_zeros(len(pose))
+    if cloud.runs is not None:
+        return agreement(templates_sums(chroma, cloud, cloud.runs, turn, pose))
+    found = kernels.templates_sums(chroma.numpy(), cloud.chroma.numpy(), cloud.weights, turn, pose)
+    return agreement(torch.from_numpy(found))
+
+
+def templates_sums(
+    chroma: torch.Tensor, cloud: SparseCloud, runs: PixelRuns, turn: np.ndarray, pose: np.ndarray
+) -> torch.Tensor:
+    """The sums of `templates_agreement`, on any device."""
+    assert cloud.chroma is not None
+    weighed = torch.cat([cloud.chroma, torch.ones_like(cloud.chroma[:, :1])], 1)
+    chosen = chosen_runs(weighed, cloud.templates, runs, turn.tolist(), pose.tolist(), chroma.shape[1])
+    shown = chosen.shown[:, :2] / chosen.shown[:, 2:]
+    return _summed(shown, chroma.flatten(0, 1).index_select(0, chosen.cell), chosen.pose, len(pose))
+
+
+def splats_agreement(
+    pose: Pose, cloud: torch.Tensor, clouds: Clouds, chroma: torch.Tensor, crop: torch.Tensor, scene: RenderScene
+) -> torch.Tensor:
+    """That of clouds [H] at poses in crops [H] whose cells have chroma [B, g * g, 2]; 0 for a cloud without."""
+    if clouds.chroma is None:
+        return chroma.new_zeros(len(cloud))
+    if chroma.device.type != "cpu":
+        return agreement(splats_sums(pose, cloud, clouds, chroma, crop, scene))
+    uv, depth = projected(pose, cloud, clouds, scene)
+    coloured = kernels.Coloured(*(t.numpy() for t in (cloud, crop, clouds.chroma, chroma)))
+    return agreement(torch.from_numpy(kernels.splats_sums(uv.numpy(), depth.numpy(), scene.splat.splatting, coloured)))
+
+
+def splats_sums(
+    pose: Pose, cloud: torch.Tensor, clouds: Clouds, chroma: torch.Tensor, crop: torch.Tensor, scene: RenderScene
+) -> torch.Tensor:
+    """The sums of `splats_agreement`, on any device."""
+    assert clouds.chroma is not None
+    rendered = render(pose, cloud, Clouds(clouds.points, clouds.chroma), scene)
+    seen = chroma.flatten(0, 1).index_select(0, crop[rendered.hypothesis] * chroma.shape[1] + rendered.cell)
+    return _summed(rendered.feature, seen, rendered.hypothesis, len(cloud))
+
+
+def _summed(shown: torch.Tensor, seen: torch.Tensor, of: torch.Tensor, count: int) -> torch.Tensor:
+    """Sums [count, 8] of pixels [M]."""
+    products = torch.stack([shown.square().sum(1), seen.square().sum(1), (shown * seen).sum(1)], 1)
+    each = torch.cat([torch.ones_like(shown[:, :1]), shown, seen, products], 1)
+    return each.new_zeros(count, kernels.SUMS).index_add_(0, of, each)

@@ -1,0 +1,122 @@
+"""Chroma that poses show and chroma of the crop beneath: sums over pixels, for `chroma.agreement`.
+
+Twins: `chroma.templates_sums` over `PixelRuns` and `chroma.splats_sums` as it is on CUDA.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.poses import SparseWeights
+from pasr_perception.kernels.splat import Splatting, take
+
+SUMS = 8  # pixels; shown a, b; seen a, b; shown . shown, seen . seen, shown . seen
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """The chroma of H hypotheses and of what they are compared with."""
+
+    cloud: np.ndarray  # [H] int64 into the colours
+    crop: np.ndarray  # [H] int64 into the cells
+    colours: np.ndarray  # [C, N, 2] float32 of points
+    cells: np.ndarray  # [B, S*S, 2] float32
+
+
+@kernel
+def _add(shown_a: np.float32, shown_b: np.float32, seen: np.ndarray, sums: np.ndarray) -> None:
+    """One pixel."""
+    sums[0] += 1
+    sums[1] += shown_a
+    sums[2] += shown_b
+    sums[3] += seen[0]
+    sums[4] += seen[1]
+    sums[5] += shown_a * shown_a + shown_b * shown_b
+    sums[6] += seen[0] * seen[0] + seen[1] * seen[1]
+    sums[7] += shown_a * seen[0] + shown_b * seen[1]
+
+
+@kernel
+def _of_templates(
+    cells: np.ndarray,
+    colours: np.ndarray,
+    pair: np.ndarray,
+    weight: np.ndarray,
+    bound: np.ndarray,
+    turn: np.ndarray,
+    pose: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    points = colours.shape[0]
+    for i in range(pose.shape[0]):
+        e, end = bound[pose[i]], bound[pose[i] + 1]
+        while e < end:
+            pixel = pair[e] // points
+            first, total, a, b = pixel * points, np.float32(0), np.float32(0), np.float32(0)
+            while e < end and pair[e] < first + points:
+                colour = colours[pair[e] - first]
+                total += weight[e]
+                a += weight[e] * colour[0]
+                b += weight[e] * colour[1]
+                e += 1
+            if total > 0:
+                _add(a / total, b / total, cells[turn[i], pixel], sums[i])
+
+
+@kernel
+def _of_splat(
+    uv: np.ndarray,
+    index: np.ndarray,
+    count: np.ndarray,
+    colours: np.ndarray,
+    cells: np.ndarray,
+    size: int,
+    radius: float,
+    sums: np.ndarray,
+) -> None:
+    """Of one hypothesis, from what its pixels take; `radius` is squared."""
+    square_radius = np.float32(radius)
+    for pixel in range(size * size):
+        total, a, b = np.float32(0), np.float32(0), np.float32(0)
+        for slot in range(count[pixel]):
+            point = index[pixel, slot]
+            dx = np.float32(pixel % size) + np.float32(0.5) - uv[point, 0]
+            dy = np.float32(pixel // size) + np.float32(0.5) - uv[point, 1]
+            weight = np.float32(1) - (dx * dx + dy * dy) / square_radius
+            total += weight
+            a += weight * colours[point, 0]
+            b += weight * colours[point, 1]
+        if total > 0:
+            _add(a / total, b / total, cells[pixel], sums)
+
+
+def templates_sums(
+    cells: np.ndarray, colours: np.ndarray, mesh: SparseWeights, turn: np.ndarray, pose: np.ndarray
+) -> np.ndarray:
+    """Sums [k, 8] of a mesh's poses [k] int64 against one crop in turns [k]: cells [T, g*g, 2], colours [N, 2] float32."""
+    sums = np.zeros((len(pose), SUMS), np.float32)
+    _of_templates(cells, colours, mesh.pair, mesh.weight, mesh.bound, turn, pose, sums)
+    return sums
+
+
+def splats_sums(uv: np.ndarray, depth: np.ndarray, splatting: Splatting, coloured: Coloured) -> np.ndarray:
+    """Sums [H, 8] of hypotheses whose points are at uv [H, N, 2] pixels and depth [H, N], float32."""
+    sums = np.zeros((len(uv), SUMS), np.float32)
+    for h in range(len(uv)):
+        taken = take(uv[h], depth[h], splatting)
+        colours, cells = coloured.colours[coloured.cloud[h]], coloured.cells[coloured.crop[h]]
+        _of_splat(uv[h], taken.index, taken.count, colours, cells, splatting.size, splatting.radius**2, sums[h])
+    return sums
+
+
+@trial
+def _on_one_pair() -> None:
+    none, colour = np.zeros(1, np.int64), np.ones((1, 1, 2), np.float32)
+    mesh = SparseWeights(np.ones((1, 8), np.float32), np.zeros(1, np.int32), np.ones(1, np.float32), np.arange(2))
+    templates_sums(colour, colour[0], mesh, none, none)
+    uv, depth = np.full((1, 1, 2), 0.5, np.float32), np.ones((1, 1), np.float32)
+    splats_sums(uv, depth, Splatting(1, 1.0, 1, math.inf), Coloured(none, none, colour, colour))
