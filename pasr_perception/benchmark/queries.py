@@ -97,3 +97,10 @@ def crowd(queries: Sequence[Query], crops: int) -> tuple[Frame, list[Detection]]
         by_frame.setdefault(id(query.frame), []).append(query)
     fullest = max(by_frame.values(), key=len)
     return fullest[0].frame, list(itertools.islice(itertools.cycle(q.detection for q in fullest), crops))
+
+
+def frames_to_ask(queries: Sequence[Query], crops: int, count: int) -> list[tuple[Frame, list[Detection]]]:
+    """Frames with `crops` detections each: the `crowd`, or `count` single ones, evenly spread: objects differ in what they cost."""
+    if crops > 1:
+        return [crowd(queries, crops)]
+    return [(query.frame, [query.detection]) for query in evenly(queries, count)]

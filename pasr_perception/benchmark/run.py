@@ -17,7 +17,7 @@ from pasr_perception.benchmark.fresh import FreshAnswer, FreshRequest, in_fresh_
 from pasr_perception.benchmark.grow import grow, grow_bank, repose
 from pasr_perception.benchmark.machine import machine_facts
 from pasr_perception.benchmark.plan import BenchPlan, Subject
-from pasr_perception.benchmark.queries import crowd, encode, evenly
+from pasr_perception.benchmark.queries import crowd, encode, evenly, frames_to_ask
 from pasr_perception.benchmark.refining import compare_refinement
 from pasr_perception.benchmark.report import BenchReport
 from pasr_perception.benchmark.search import bank_of, put_bank
@@ -90,7 +90,8 @@ def _timings(subject: Subject, bank: Bank, plan: BenchPlan, folder: Path, tell: 
     asked = encode(pipelines[plan.small], evenly(subject.queries, ASKED))
     coarse = time_coarse(pipelines, bank, asked, plan.coarse_repeats)
     tell("stages", 2, STEPS)
-    samples = {c: sample(pipelines, *crowd(subject.queries, c), plan.repeats_of(c)) for c in plan.crops}
+    frames = {c: frames_to_ask(subject.queries, c, plan.repeats_of(c)) for c in plan.crops}
+    samples = {c: sample(pipelines, frames[c], plan.repeats_of(c)) for c in plan.crops}
     del pipelines  # their memory is wanted by the next
     tell("pose sets", 3, STEPS)
     pose_sets = _pose_sets(subject, plan, folder)

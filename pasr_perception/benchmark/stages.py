@@ -49,18 +49,23 @@ Publish = Callable[[FrameResult], float | None]
 
 
 def sample(
-    pipelines: Mapping[int, Pipeline], frame: Frame, detections: Sequence[Detection], repeats: int
+    pipelines: Mapping[int, Pipeline], frames: Sequence[tuple[Frame, Sequence[Detection]]], repeats: int
 ) -> dict[int, Samples]:
-    """Stage times of one frame at every library size, taken in turn: the i-th repeats of two sizes may be paired."""
+    """Stage times of frames in turn, at every library size in turn: the i-th repeats of two sizes may be paired.
+
+    Every frame is asked about once before it counts, as a robot sees the same objects again.
+    """
     timings: dict[int, list[StageTimings]] = {n: [] for n in pipelines}
     published: dict[int, list[float]] = {n: [] for n in pipelines}
     tracked: dict[int, list[float]] = {n: [] for n in pipelines}
-    for i in range(repeats + 1):  # the first warms up and is not counted
+    warming = min(repeats, len(frames))
+    for i in range(-warming, repeats):
+        frame, detections = frames[i % len(frames)]
         for n, pipeline in pipelines.items():
             result = pipeline.detect(frame, detections, reframe=False)  # a second look is the same once more
             spent = publish_seconds(result, pipeline)
             followed = track_seconds(result, frame, pipeline)
-            if i:
+            if i >= 0:
                 timings[n].append(result.timings)
                 published[n] += [] if spent is None else [spent]
                 tracked[n] += [] if followed is None else [followed]

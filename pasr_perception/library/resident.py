@@ -2,8 +2,8 @@
 
 A mesh costs points * (D + 64 + 3 + 2) * 4 bytes for its cloud, whose 64 leading channels are held once more, and 12 for each
 covered cell of its templates: about 8 MB with 2000 poses, 320 channels and 4096 points. Templates take 8 bytes for every
-(cell, point) pair, another 10 MB: on the CPU they are views of the library's file, which processes share and which is read again when memory is
-short, so there they do not count.
+(cell, point) pair, another 10 MB: on the CPU they are views of the library's file, which processes share and which is read again
+when memory is short, so there they do not count.
 """
 
 from __future__ import annotations

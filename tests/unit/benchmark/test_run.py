@@ -17,10 +17,11 @@ from pasr_perception.benchmark import fresh as fresh_process
 from pasr_perception.benchmark import run as bench_run
 from pasr_perception.benchmark.fresh import FreshAnswer, FreshRequest, measure
 from pasr_perception.benchmark.plan import BenchPlan, Subject
-from pasr_perception.benchmark.queries import Query, crowd, encode, evenly
+from pasr_perception.benchmark.queries import Query, crowd, encode, evenly, frames_to_ask
 from pasr_perception.benchmark.report import BenchReport
 from pasr_perception.benchmark.run import run
 from pasr_perception.benchmark.searching import compare_results
+from pasr_perception.benchmark.stages import sample
 from pasr_perception.config import CoarseConfig, PasrConfig, RefineConfig
 from pasr_perception.data.records import Truth
 from pasr_perception.geometry.se3 import make_T
@@ -125,6 +126,30 @@ def test_crowd_repeats_the_fullest_frame(queries: list[Query]) -> None:
     mine = [queries[0].detection, queries[2].detection]
     assert [any(d is m for m in mine) for d in detections] == [True] * 5
     assert detections[0] is detections[2] is detections[4] is mine[0]
+
+
+def test_single_crops_are_many_objects_and_crowds_one_frame(queries: list[Query]) -> None:
+    single = frames_to_ask(queries * 4, 1, 5)
+    assert [
+        (frame is q.frame, d == [q.detection]) for (frame, d), q in zip(single, evenly(queries * 4, 5), strict=True)
+    ] == [(True, True)] * 5
+    ((frame, detections),) = frames_to_ask(queries, 8, 5)
+    assert (frame, detections) == crowd(queries, 8)
+
+
+def test_every_frame_is_asked_about_once_before_it_counts(subject: Any, queries: list[Query]) -> None:
+    pipeline, asked = subject.pipeline(), []
+    detect = pipeline.detect
+
+    def counted(frame: Any, detections: Any, **options: Any) -> Any:
+        asked.append(detections[0].id)
+        return detect(frame, detections, **options)
+
+    pipeline.detect = counted
+    found = sample({3: pipeline}, frames_to_ask(queries, 1, 3), 5)
+    ids = [q.detection.id for q in queries[:3]]
+    assert asked == [*ids, *ids, *ids[:2]]
+    assert len(found[3].timings) == 5
 
 
 def test_evenly_keeps_order_and_both_ends(queries: list[Query]) -> None:
