@@ -54,20 +54,22 @@ def agreement(sums: torch.Tensor) -> torch.Tensor:
     return (hue + pattern) / 2
 
 
-def templates_agreement(chroma: torch.Tensor, cloud: SparseCloud, turn: np.ndarray, pose: np.ndarray) -> torch.Tensor:
-    """That of a mesh's poses [k] with one crop, in turns [k] of it whose cells have chroma [T, g * g, 2]; 0 for a mesh without."""
+def templates_sums(chroma: torch.Tensor, cloud: SparseCloud, turn: np.ndarray, pose: np.ndarray) -> torch.Tensor:
+    """Sums [k, 8] of a mesh's poses [k] over one crop, in turns [k] of it whose cells have chroma [T, g * g, 2].
+
+    They are 0 for a mesh without colours.
+    """
     if cloud.chroma is None:
-        return chroma.new_zeros(len(pose))
+        return chroma.new_zeros(len(pose), kernels.SUMS)
     if cloud.runs is not None:
-        return agreement(templates_sums(chroma, cloud, cloud.runs, turn, pose))
-    found = kernels.templates_sums(chroma.numpy(), cloud.chroma.numpy(), cloud.weights, turn, pose)
-    return agreement(torch.from_numpy(found))
+        return templates_sums_of_runs(chroma, cloud, cloud.runs, turn, pose)
+    return torch.from_numpy(kernels.templates_sums(chroma.numpy(), cloud.chroma.numpy(), cloud.weights, turn, pose))
 
 
-def templates_sums(
+def templates_sums_of_runs(
     chroma: torch.Tensor, cloud: SparseCloud, runs: PixelRuns, turn: np.ndarray, pose: np.ndarray
 ) -> torch.Tensor:
-    """The sums of `templates_agreement`, on any device."""
+    """`templates_sums` of a mesh with colours, on any device."""
     assert cloud.chroma is not None
     weighed = torch.cat([cloud.chroma, torch.ones_like(cloud.chroma[:, :1])], 1)
     chosen = chosen_runs(weighed, cloud.templates, runs, turn.tolist(), pose.tolist(), chroma.shape[1])
@@ -78,7 +80,7 @@ def templates_sums(
 def splats_agreement(
     pose: Pose, cloud: torch.Tensor, clouds: Clouds, chroma: torch.Tensor, crop: torch.Tensor, scene: RenderScene
 ) -> torch.Tensor:
-    """That of clouds [H] at poses in crops [H] whose cells have chroma [B, g * g, 2]; 0 for a cloud without."""
+    """How well colours of clouds [H] agree at poses in crops [H] whose cells have chroma [B, g * g, 2]; 0 for a cloud without."""
     if clouds.chroma is None:
         return chroma.new_zeros(len(cloud))
     if chroma.device.type != "cpu":
@@ -91,7 +93,7 @@ def splats_agreement(
 def splats_sums(
     pose: Pose, cloud: torch.Tensor, clouds: Clouds, chroma: torch.Tensor, crop: torch.Tensor, scene: RenderScene
 ) -> torch.Tensor:
-    """The sums of `splats_agreement`, on any device."""
+    """The sums that `splats_agreement` is of, on any device."""
     assert clouds.chroma is not None
     rendered = render(pose, cloud, Clouds(clouds.points, clouds.chroma), scene)
     seen = chroma.flatten(0, 1).index_select(0, crop[rendered.hypothesis] * chroma.shape[1] + rendered.cell)

@@ -14,12 +14,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pasr_perception.chroma import templates_agreement
+from pasr_perception.chroma import agreement, templates_sums
 from pasr_perception.config import CoarseConfig
 from pasr_perception.encoders.adapter import compared_maps
 from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
+from pasr_perception.kernels.chroma import SUMS
 from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates, turned_aspect
 from pasr_perception.types import Candidates, Crop, Rivals
 
@@ -126,11 +127,11 @@ class Task:
     chroma: torch.Tensor | None = None  # [T, g*g, 2] of the cells
 
     @property
-    def agreement(self) -> torch.Tensor:
-        """How well colours agree [k]; 0 where they are not compared."""
+    def colour_sums(self) -> torch.Tensor:
+        """What `agreement` of colours is of [k, 8]; 0 where they are not compared."""
         if self.chroma is None:
-            return self.cells.new_zeros(len(self.poses.pose))
-        return templates_agreement(self.chroma, self.cloud, self.poses.turn, self.poses.pose)
+            return self.cells.new_zeros(len(self.poses.pose), SUMS)
+        return templates_sums(self.chroma, self.cloud, self.poses.turn, self.poses.pose)
 
     @property
     def pose(self) -> torch.Tensor:
@@ -163,8 +164,8 @@ class Scored:
         turn = np.concatenate([task.poses.turn for task in tasks])
         outline = torch.cat([task.cloud.templates.outline[task.pose] for task in tasks])
         joined = torch.cat(similarity)
-        agreement = torch.cat([task.agreement for task in tasks])
-        return cls(tasks, torch.from_numpy(mesh), torch.from_numpy(turn).to(joined.device), outline, joined, agreement)
+        agreed = agreement(torch.cat([task.colour_sums for task in tasks]))
+        return cls(tasks, torch.from_numpy(mesh), torch.from_numpy(turn).to(joined.device), outline, joined, agreed)
 
     @property
     def rotation(self) -> torch.Tensor:
