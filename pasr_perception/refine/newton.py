@@ -28,16 +28,18 @@ from dataclasses import dataclass, replace
 import torch
 
 from pasr_perception.config import RefineConfig
+from pasr_perception.geometry.placement import for_loops
 from pasr_perception.geometry.se3 import exp_so3
+from pasr_perception.kernels import carried as kernels
 from pasr_perception.refine.outline import Outline
 from pasr_perception.refine.problem import Clouds, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.products import look_up
 from pasr_perception.refine.quadratic import (
-    Motion,
     PixelTerms,
     Quadratic,
     assemble,
     distance,
+    less_coverage,
     moved_by,
     newton_step,
     pixels_rate,
@@ -166,9 +168,9 @@ def splat_model(template: Template, problem: Problem) -> Quadratic:
     """The derivatives of the splat at the template's own pose."""
     pose, size = template.pose, problem.scene.splat.size
     at = problem.outline(pose.rotation)
-    motion = Motion(pose, at, pixels_rate(pose, template.surface, at, size, problem.config.unknowns))
+    rate = pixels_rate(pose, template.surface, at, size, problem.config.unknowns)
     terms = PixelTerms(torch.zeros_like(template.weight), template.pull, template.metric)
-    return assemble(terms, template.weight, motion, problem)
+    return less_coverage(assemble(terms, template.weight, rate), pose, at, problem)
 
 
 def climb(template: Template, trust: torch.Tensor, problem: Problem) -> Pose:
@@ -195,19 +197,33 @@ class Carried:
         at = problem.outline(template.pose.rotation)
         # a surface lies where its points are on average, its pixel where the cell is
         self._correction = template.middle - surface_pixels(template.pose, template.surface, at, self._size)
-        value, gradient, hessian = look_up(self._products, template.middle, self._size)
-        self._tilt = (template.pull - gradient) / 2  # [H, P, 2]
-        self.at_template = self._assembled(PixelTerms(value, gradient + self._tilt, -hessian), template.pose, at)
+        self._tilt = (template.pull - look_up(self._products, template.middle, self._size)[1]) / 2  # [H, P, 2]
+        self.at_template = self._modelled(template.pose, at, still=True)
 
     def model(self, pose: Pose) -> Quadratic:
         """What the product maps and the box say of poses."""
-        template, at = self._template, self._problem.outline(pose.rotation)
-        uv = surface_pixels(pose, template.surface, at, self._size) + self._correction
+        return self._modelled(pose, self._problem.outline(pose.rotation))
+
+    def _modelled(self, pose: Pose, at: Outline, still: bool = False) -> Quadratic:
+        """`still` where it is the template's own pose."""
+        model = self._in_one_loop if for_loops(self._products) else self.in_tensors
+        of_pixels = model(pose, at, still)
+        return less_coverage(of_pixels, pose, at, self._problem)
+
+    def _in_one_loop(self, pose: Pose, at: Outline, still: bool) -> Quadratic:
+        template, n = self._template, self._problem.config.unknowns
+        mine = self._products, template.surface, self._correction, template.middle, self._tilt, template.weight
+        placed = pose.rotation, pose.shift, pose.log_scale, at.placement.offset, at.placement.focal
+        pixels = kernels.Pixels(*(t.contiguous().numpy() for t in mine))
+        poses = kernels.Poses(*(t.contiguous().numpy() for t in (*placed, at.offset_rate, at.zoom_rate)))
+        value, gradient, curvature = map(torch.from_numpy, kernels.model(pixels, poses, self._size, still))
+        return Quadratic(value, gradient[:, :n], curvature[:, :n, :n])
+
+    def in_tensors(self, pose: Pose, at: Outline, still: bool) -> Quadratic:
+        """What the pixels add at poses, on any device."""
+        template, unknowns = self._template, self._problem.config.unknowns
+        uv = template.middle if still else surface_pixels(pose, template.surface, at, self._size) + self._correction
         value, gradient, hessian = look_up(self._products, uv, self._size)
         value = value + (self._tilt * (uv - template.middle)).sum(-1)
-        return self._assembled(PixelTerms(value, gradient + self._tilt, -hessian), pose, at)
-
-    def _assembled(self, terms: PixelTerms, pose: Pose, at: Outline) -> Quadratic:
-        template, unknowns = self._template, self._problem.config.unknowns
-        motion = Motion(pose, at, pixels_rate(pose, template.surface, at, self._size, unknowns))
-        return assemble(terms, template.weight, motion, self._problem)
+        terms = PixelTerms(value, gradient + self._tilt, -hessian)
+        return assemble(terms, template.weight, pixels_rate(pose, template.surface, at, self._size, unknowns))

@@ -43,30 +43,24 @@ class PixelTerms:
     curvature: torch.Tensor  # [H, P, 2, 2]
 
 
-@dataclass(frozen=True)
-class Motion:
-    """How pixels move with the unknowns at a pose."""
-
-    pose: Pose
-    at: Outline
-    rate: torch.Tensor  # [H, P, 2, n]
-
-
-def assemble(terms: PixelTerms, weight: torch.Tensor, motion: Motion, problem: Problem) -> Quadratic:
-    """The weighted sum [H, P] of pixel terms, less the coverage cost."""
-    pose, at, rate = motion.pose, motion.at, motion.rate
+def assemble(terms: PixelTerms, weight: torch.Tensor, rate: torch.Tensor) -> Quadratic:
+    """The weighted sum [H, P] of pixel terms, whose pixels move with the unknowns by rate [H, P, 2, n]."""
     value = (weight * terms.value).sum(1)
     gradient = (rate * (weight[..., None] * terms.gradient)[..., None]).sum((1, 2))
     pulled = (weight[..., None, None] * terms.curvature) @ rate
-    curvature = rate.flatten(1, 2).transpose(1, 2) @ pulled.flatten(1, 2)
+    return Quadratic(value, gradient, rate.flatten(1, 2).transpose(1, 2) @ pulled.flatten(1, 2))
+
+
+def less_coverage(of_pixels: Quadratic, pose: Pose, at: Outline, problem: Problem) -> Quadratic:
+    """The same less the coverage cost of poses."""
     if problem.boxes is None:
-        return Quadratic(value, gradient, curvature)
+        return of_pixels
     cost = coverage(problem.edges(pose, at), problem.boxes, problem.toll)
-    by_edge = edges_rate(pose, at, rate.shape[-1], problem.margin)  # [H, 4, n]
+    by_edge = edges_rate(pose, at, of_pixels.gradient.shape[-1], problem.margin)  # [H, 4, n]
     return Quadratic(
-        value - cost.cost,
-        gradient - (cost.gradient[..., None] * by_edge).sum(1),
-        curvature + by_edge.transpose(1, 2) @ (cost.curvature[..., None] * by_edge),
+        of_pixels.value - cost.cost,
+        of_pixels.gradient - (cost.gradient[..., None] * by_edge).sum(1),
+        of_pixels.curvature + by_edge.transpose(1, 2) @ (cost.curvature[..., None] * by_edge),
     )
 
 

@@ -13,7 +13,7 @@ from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.viewpoints import look_at
 from pasr_perception.refine import Boxes, Clouds, Contest, Hypotheses, Pose, refine, similarity
 from pasr_perception.refine.newton import POLISH, Carried, polish, splat_model
-from pasr_perception.refine.quadratic import moved_by
+from pasr_perception.refine.quadratic import less_coverage, moved_by
 from pasr_perception.refine.template import Problem, cut_template, splat
 
 STEP = 1e-5
@@ -51,6 +51,28 @@ def test_derivatives_agree_with_differences(stage: Any, unknowns: int) -> None:
     torch.testing.assert_close(
         2 * free.gradient - start_model.gradient, carried_alone(carried, template.pose), rtol=0.05, atol=0.02
     )
+
+
+@pytest.mark.parametrize("unknowns", [3, 5, 6])
+def test_the_compiled_model_is_that_of_tensors(stage: Any, unknowns: int) -> None:
+    truth = displaced(stage, 4, 1, 6)
+    config = RefineConfig(unknowns=unknowns, coverage_weight=0.1)
+    problem = Problem.of(stage.start(truth, 12, 2), stage.clouds, stage.maps(truth, 3), stage.scene, config)
+    template = cut_template(splat(Pose.by_outline(stage.start(truth, 12, 2).rotation), problem), problem)
+    carried = Carried(template, problem)
+    step = 0.03 * torch.tensor([[1.0, -2, 1, 1, -1, 2]]).expand(4, -1)[:, :unknowns]
+    for pose in (
+        template.pose,
+        moved_by(template.pose, step),
+        moved_by(template.pose, 20 * step),
+    ):  # to beyond the crop
+        at, still = problem.outline(pose.rotation), pose is template.pose
+        twin = less_coverage(carried.in_tensors(pose, at, still), pose, at, problem)
+        found = carried.at_template if still else carried.model(pose)
+        torch.testing.assert_close(found.value, twin.value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.gradient, twin.gradient, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.curvature, twin.curvature, rtol=1e-3, atol=2e-3)
+        assert found.gradient.shape == (4, unknowns)
 
 
 def carried_alone(carried: Carried, pose: Pose) -> torch.Tensor:

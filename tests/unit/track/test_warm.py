@@ -33,7 +33,11 @@ def pipeline(bench: Any, library_path: Path) -> Pipeline:
 @pytest.fixture(scope="module")
 def block(bench: Any) -> tuple[Frame, Detection, np.ndarray]:
     """A photo of the block, its box, and where it is."""
-    R = look_at(0.5, 0.8, 0.3)
+    return photo(bench, 0.8)
+
+
+def photo(bench: Any, azimuth: float) -> tuple[Frame, Detection, np.ndarray]:
+    R = look_at(0.5, azimuth, 0.3)
     T = make_T(R, np.array([0.1, -0.05, 1.4]) - R @ bench.meshes["block"].bounds.mean(0))
     return *bench.photograph("block", T), T
 
@@ -49,14 +53,16 @@ def error(T: np.ndarray, truth: np.ndarray) -> float:
     return float(np.degrees(rotation_angle(T[:3, :3], truth[:3, :3])))
 
 
-def test_a_look_mends_a_predicted_pose(bench, pipeline, block):
-    frame, detection, truth = block
-    start = off(truth, bench, 10)
-    (look,) = WarmStart(pipeline, TrackConfig())(frame, detection, {"block": start})
-    assert look.mesh_id == "block"
-    assert error(look.T_cam_obj, truth) < 0.6 * error(start, truth)
-    assert np.linalg.norm(look.T_cam_obj[:3, 3] - truth[:3, 3]) < 0.15
-    assert not look.by_depth
+def test_looks_mend_predicted_poses(bench, pipeline):
+    left = []
+    for azimuth in range(6):
+        frame, detection, truth = photo(bench, azimuth)
+        (look,) = WarmStart(pipeline, TrackConfig())(frame, detection, {"block": off(truth, bench, 10)})
+        assert look.mesh_id == "block"
+        assert np.linalg.norm(look.T_cam_obj[:3, 3] - truth[:3, 3]) < 0.15
+        assert not look.by_depth
+        left.append(error(look.T_cam_obj, truth))
+    assert np.median(left) < 7  # degrees, of ten
 
 
 def test_the_right_mesh_stands_out_from_its_rivals(pipeline, block):
