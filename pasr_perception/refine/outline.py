@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pasr_perception.geometry.placement import Placement, ViewSpec, place, project
+from pasr_perception.geometry.placement import Placement, ViewSpec, for_loops, place, project
+from pasr_perception.kernels import outline as kernels
 
 OUTER_POINTS = 512  # 0.4 % of a sphere's radius is lost at most, a 25th of a pixel
 X_AND_Y = (0, 1, 0, 1)  # axis of the edges x_min, y_min, x_max, y_max
@@ -50,7 +51,16 @@ def image_rate(rotated: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
 
 
 def outline(outer: torch.Tensor, rotation: torch.Tensor, view: ViewSpec) -> Outline:
-    """The outline of outer points [H, K, 3] at rotations [H, 3, 3]."""
+    """The outline of outer points [H, K, 3] at rotations [H, 3, 3]; carries no gradient."""
+    if not for_loops(outer):
+        return outline_in_tensors(outer, rotation, view)
+    found = kernels.outlines(outer.contiguous().numpy(), rotation.contiguous().numpy(), view.numbers)
+    placed, *others = map(torch.from_numpy, found)
+    return Outline(Placement(placed[:, :3], placed[:, 3]), *others)
+
+
+def outline_in_tensors(outer: torch.Tensor, rotation: torch.Tensor, view: ViewSpec) -> Outline:
+    """`outline` on any device."""
     rotated = outer @ rotation.transpose(1, 2)
     placement = place(rotated, view)
     at = rotated + placement.offset[:, None]

@@ -9,7 +9,7 @@ import torch
 
 from pasr_perception.geometry.placement import ViewSpec, place, project
 from pasr_perception.geometry.se3 import exp_so3
-from pasr_perception.refine.outline import image_rate, outer_points, outline, outline_size
+from pasr_perception.refine.outline import image_rate, outer_points, outline, outline_in_tensors, outline_size
 
 STEP = 1e-6
 
@@ -37,6 +37,17 @@ def test_the_outline_is_that_of_the_placement(stage: Any, points: torch.Tensor) 
     torch.testing.assert_close(
         (found.edges[:, 2:] - found.edges[:, :2]).amax(1), torch.full((5,), 0.8).double(), rtol=1e-5, atol=0
     )
+
+
+def test_the_compiled_outline_is_that_of_tensors(stage: Any, points: torch.Tensor) -> None:
+    rotation = stage.poses(40, 4)
+    outer = points.float()[outer_points(points)].expand(40, -1, -1)
+    found, twin = outline(outer, rotation, ViewSpec()), outline_in_tensors(outer, rotation, ViewSpec())
+    torch.testing.assert_close(found.placement.offset, twin.placement.offset, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.placement.focal, twin.placement.focal, rtol=1e-5, atol=0)
+    for name in ("offset_rate", "zoom_rate", "edges", "edges_rate"):
+        torch.testing.assert_close(getattr(found, name), getattr(twin, name), rtol=1e-3, atol=1e-4)
+    assert twin.edges_rate.std() > 0.1
 
 
 def test_its_rates_are_the_derivatives(stage: Any, points: torch.Tensor) -> None:
