@@ -23,7 +23,7 @@ import torch
 
 from pasr_perception.kernels import chroma as kernels
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
-from pasr_perception.refine.similarity import projected, render
+from pasr_perception.refine.similarity import projected, render, seen_features
 from pasr_perception.templates import PixelRuns, SparseCloud, chosen_runs
 from pasr_perception.types import Crop
 
@@ -96,8 +96,7 @@ def splats_sums(
     """The sums that `splats_agreement` is of, on any device."""
     assert clouds.chroma is not None
     rendered = render(pose, cloud, Clouds(clouds.points, clouds.chroma), scene)
-    seen = chroma.flatten(0, 1).index_select(0, crop[rendered.hypothesis] * chroma.shape[1] + rendered.cell)
-    return _summed(rendered.feature, seen, rendered.hypothesis, len(cloud))
+    return _summed(rendered.feature, seen_features(rendered, crop, chroma), rendered.hypothesis, len(cloud))
 
 
 def _summed(shown: torch.Tensor, seen: torch.Tensor, of: torch.Tensor, count: int) -> torch.Tensor:

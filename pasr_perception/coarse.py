@@ -20,7 +20,6 @@ from pasr_perception.encoders.adapter import compared_maps
 from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
-from pasr_perception.kernels.chroma import SUMS
 from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates, turned_aspect
 from pasr_perception.types import Candidates, Crop, Rivals
 
@@ -128,9 +127,8 @@ class Task:
 
     @property
     def colour_sums(self) -> torch.Tensor:
-        """What `agreement` of colours is of [k, 8]; 0 where they are not compared."""
-        if self.chroma is None:
-            return self.cells.new_zeros(len(self.poses.pose), SUMS)
+        """What `agreement` of colours is of [k, 8]."""
+        assert self.chroma is not None
         return templates_sums(self.chroma, self.cloud, self.poses.turn, self.poses.pose)
 
     @property
@@ -164,7 +162,9 @@ class Scored:
         turn = np.concatenate([task.poses.turn for task in tasks])
         outline = torch.cat([task.cloud.templates.outline[task.pose] for task in tasks])
         joined = torch.cat(similarity)
-        agreed = agreement(torch.cat([task.colour_sums for task in tasks]))
+        agreed = torch.zeros_like(joined)
+        if tasks[0].chroma is not None:  # one crop's tasks all have it, or none
+            agreed = agreement(torch.cat([task.colour_sums for task in tasks]))
         return cls(tasks, torch.from_numpy(mesh), torch.from_numpy(turn).to(joined.device), outline, joined, agreed)
 
     @property

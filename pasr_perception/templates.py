@@ -100,9 +100,10 @@ class SparseCloud:
     @property
     def bytes(self) -> int:
         """What it takes in memory; on the CPU templates are views of a mapped file, whose pages are the file's."""
+        own = self.features.nbytes + (0 if self.chroma is None else self.chroma.nbytes)
         if self.runs is None:
-            return self.features.nbytes
-        return self.features.nbytes + self.runs.cell.nbytes + self.runs.start.nbytes + self.templates.bytes
+            return own
+        return own + self.runs.cell.nbytes + self.runs.start.nbytes + self.templates.bytes
 
 
 def pixel_runs(templates: Templates, points: int) -> PixelRuns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pasr_perception.kernels.compiled import kernel, trial
-from pasr_perception.kernels.placement import View, _place
+from pasr_perception.kernels.placement import View, place_one, turn
 
 
 @kernel
@@ -20,13 +20,10 @@ def _outline(
     edges_rate: np.ndarray,
 ) -> None:
     """One object: outer [K, 3] to placed [4] (offset, focal), offset_rate [2, 3], zoom_rate [3], edges [4], edges_rate [4, 3]."""
-    R, rotated, half = rotation, np.empty_like(outer), np.float32(0.5)
-    for i in range(outer.shape[0]):
-        x, y, z = outer[i, 0], outer[i, 1], outer[i, 2]
-        for k in range(3):
-            rotated[i, k] = R[k, 0] * x + R[k, 1] * y + R[k, 2] * z
+    rotated, half = np.empty_like(outer), np.float32(0.5)
+    turn(outer, rotation, rotated)
     aim = np.empty(3, np.float32)
-    _place(rotated, view[0], view[1], view[2], aim)
+    place_one(rotated, view[0], view[1], view[2], aim)
     placed[0], placed[1], placed[2], placed[3] = aim[0], aim[1], np.float32(view[1]), aim[2]
     forming, edge = np.zeros(4, np.int64), np.empty(4, np.float32)
     for i in range(rotated.shape[0]):

@@ -34,7 +34,16 @@ class Moved:
 
 
 @kernel
-def _place(rotated: np.ndarray, fill: float, distance: float, iterations: int, out: np.ndarray) -> None:
+def turn(points: np.ndarray, rotation: np.ndarray, rotated: np.ndarray) -> None:
+    """One cloud's points [N, 3], turned by rotation [3, 3], to rotated [N, 3]."""
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        for k in range(3):
+            rotated[i, k] = rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z
+
+
+@kernel
+def place_one(rotated: np.ndarray, fill: float, distance: float, iterations: int, out: np.ndarray) -> None:
     """Aim x, aim y and zoom of one cloud's points [N, 3] to out [3]."""
     away, half = np.float32(distance), np.float32(0.5)
     aim_x, aim_y, longer = np.float32(0), np.float32(0), np.float32(0)
@@ -62,12 +71,9 @@ def _project(
     depth: np.ndarray,
 ) -> None:
     """One cloud: points [N, 3] to uv [N, 2] and depth [N]; moved [3] are shift and log scale."""
-    R, rotated, placement = rotation, np.empty_like(points), np.empty(3, np.float32)
-    for i in range(points.shape[0]):
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        for k in range(3):
-            rotated[i, k] = R[k, 0] * x + R[k, 1] * y + R[k, 2] * z
-    _place(rotated, view[0], view[1], view[2], placement)
+    rotated, placement = np.empty_like(points), np.empty(3, np.float32)
+    turn(points, rotation, rotated)
+    place_one(rotated, view[0], view[1], view[2], placement)
     away, half, pixels = np.float32(view[1]), np.float32(0.5), np.float32(size)
     zoom = placement[2] * pixels * np.exp(moved[2])
     middle_x, middle_y = (moved[0] + half) * pixels, (moved[1] + half) * pixels
@@ -83,7 +89,7 @@ def place(rotated: np.ndarray, view: View) -> np.ndarray:
     """Aim x, aim y and zoom [B, 3] float32 of rotated points [B, N, 3] float32."""
     out = np.empty((len(rotated), 3), np.float32)
     for points, placement in zip(np.ascontiguousarray(rotated), out, strict=True):
-        _place(points, view.fill, view.distance, view.iterations, placement)
+        place_one(points, view.fill, view.distance, view.iterations, placement)
     return out
 
 

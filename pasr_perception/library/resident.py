@@ -69,7 +69,7 @@ class ResidentMesh:
     @property
     def bytes(self) -> int:
         own = 0 if self.rough is self.sparse else self.rough.features.nbytes
-        return self.points.nbytes + self.chroma.nbytes + self.sparse.bytes + own
+        return self.points.nbytes + self.sparse.bytes + own
 
 
 def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -9,15 +9,19 @@ import numba
 import numpy as np
 import pytest
 
-from pasr_perception.kernels import compiled, placement, poses, prepare, products, splat
+from pasr_perception.kernels import carried, chroma, compiled, outline, placement, poses, prepare, products, splat
 
 KERNELS = (
     products._products,
     poses._scores,
-    placement._place,
+    placement.place_one,
     placement._project,
     splat._take,
     splat._mean_cosine,
+    chroma._of_templates,
+    chroma._of_splat,
+    carried._model,
+    outline._outline,
 )
 
 
