@@ -28,7 +28,8 @@ def centred_cloud(features: torch.Tensor) -> torch.Tensor:
 def _centred(features: torch.Tensor, weight: torch.Tensor, over: tuple[int, ...], channel: int) -> torch.Tensor:
     weight = weight / weight.sum(over, keepdim=True)
     rest = features - (features * weight).sum(over, keepdim=True)
-    spread = (rest.square() * weight).sum(over, keepdim=True).sqrt().clamp(min=MIN_SPREAD)
+    variance = (rest.square() * weight).sum(over, keepdim=True)
+    spread = variance.clamp(min=MIN_SPREAD**2).sqrt()  # in this order a channel without any has a gradient
     return torch.nn.functional.normalize(rest / spread**SCALE_POWER, dim=channel)
 
 

@@ -114,7 +114,7 @@ class EfficientNetLite:
         self._forward: Callable[[torch.Tensor], list[torch.Tensor]] = self._tapped
         if compiled:
             self._forward = torch.compile(self._tapped)
-        self._projection = projection.to(device)
+        self.projection = projection.to(device)
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
         self.dim = projection.dim
@@ -122,7 +122,7 @@ class EfficientNetLite:
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Crops [B, 3, 448, 448] uint8 RGB -> [B, D, 28, 28] float32 of unit length."""
-        return self._projection(self.taps(images))
+        return self.projection(self.taps(images))
 
     @torch.no_grad()
     def taps(self, images: torch.Tensor) -> list[torch.Tensor]:

@@ -1,10 +1,9 @@
-"""Tuning of the default backbone's last blocks for dense correspondence, from the published weights at a low rate.
+"""Tuning of the default backbone's last blocks on synthetic photos, from the published weights at a low rate.
 
-A surface point's feature in one view of a mesh shall be nearer to the same point's in another view, in other colours and light,
-than to other places of the mesh and to those of the other meshes of the batch, half of which are of one category: InfoNCE both
-ways. Features are compared as in use: projected, then centred over the mesh's points. A second term holds them near the published
-network's, which know far more than a few hundred meshes can teach. Batch norms are folded and stay as they are. The weights with
-the lowest loss on validation meshes are kept, and the projection is fitted to them anew.
+Places shall be found again in other views, colours and light, and meshes told apart by it (`tuning_loss.py`). Half of a step's
+meshes are of one category; most pairs are of a photo and a rendering, as a query and a library are. Batch norms are folded and
+stay as they are, so do depthwise kernels (`depthwise.py`) and the projection. The weights with the lowest loss on validation
+meshes are kept.
 """
 
 from __future__ import annotations
@@ -19,20 +18,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, grid_sample, normalize
 
 from pasr_perception.encoders.centring import centred_cloud
 from pasr_perception.encoders.efficientnet_lite import EfficientNetLite
-from pasr_perception.encoders.fit import FitConfig, PointViews, statistics
 from pasr_perception.encoders.projection import FeatureProjection
 from pasr_perception.encoders.tuned import Tail, TunedBackbone
+from pasr_perception.training.depthwise import with_frozen_depthwise
 from pasr_perception.training.mesh_views import PHOTO, MeshViews
+from pasr_perception.training.tuning_loss import Chosen, LossConfig, Pairs, Subject, features_at, objective
 
 logger = logging.getLogger(__name__)
 
 NO_CATEGORY = "object"
 MATCHED = 0.2  # radii within which a match counts
-FEWEST = 16  # points that two views must have in common
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,131 +39,65 @@ Progress = Callable[[str, int, int], None]
 class TuneConfig:
     """How the backbone is tuned."""
 
-    steps: int = 300
+    steps: int = 700
     meshes: int = 8  # per step, two views of each
     points: int = 64  # of each mesh, seen in both views
-    learning_rate: float = 5e-5
-    warmup_steps: int = 20
-    temperature: float = 0.1
-    far: float = 0.2  # radii beyond which another place is a wrong answer
-    pull: float = 1.0  # weight of the distance from the published network's features
-    validate_every: int = 25  # steps
+    photo_share: float = 0.75  # of pairs that are surely of a photo and a rendering; the others are any two views
+    learning_rate: float = 1e-4
+    warmup_steps: int = 30
+    validate_every: int = 50  # steps
     patience: int = 4  # validations without a better one, after which training ends
     seed: int = 0
-    fit: FitConfig = field(default_factory=FitConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         for name in ("meshes", "points", "validate_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"tune.{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "temperature", "far"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"tune.{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("steps", "warmup_steps", "pull"):
+        for name in ("steps", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"tune.{name}: expected 0 or more, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A mesh's views, and what the published network makes of them."""
-
-    views: MeshViews
-    before: torch.Tensor  # [V, P, D] float16, unit features of its points
-    pairs: tuple[tuple[int, int], ...]  # of views with enough points in common
-
-    @classmethod
-    def of(cls, views: MeshViews, published: Tail, projection: FeatureProjection) -> Subject:
-        count = len(views.seen)
-        pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if len(views.common(a, b)) >= FEWEST]
-        with torch.no_grad():
-            before = features_at(projection(published(views.first.float())), views.uv)
-        return cls(views, before.half(), tuple(pairs))
-
-
-Chosen = tuple[Subject, int, int]  # a mesh and two of its views
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Points of several meshes, each in two views; of the 2 B views the first B are the anchors'."""
-
-    first: torch.Tensor  # [2 B, C, g, g] float32, the first tap
-    uv: torch.Tensor  # [2 B, n, 2]
-    before: torch.Tensor  # [2 B, n, D] float32, what the published network makes of the points
-    place: torch.Tensor  # [B n, 3]
-    mesh: torch.Tensor  # [B n] int64, equal for points of one mesh
-
-    @classmethod
-    def of(cls, chosen: Sequence[Chosen], points: int, rng: np.random.Generator) -> Pairs:
-        """`points` common points of two views of each mesh, some more than once where there are fewer."""
-        index = []
-        for subject, a, b in chosen:
-            common = subject.views.common(a, b)
-            index.append(common[torch.as_tensor(rng.choice(len(common), points, replace=len(common) < points))])
-        sides = [[(s, (a, b)[k], i) for (s, a, b), i in zip(chosen, index, strict=True)] for k in (0, 1)]
-        both, names = [*sides[0], *sides[1]], sorted({s.views.id for s, _, _ in chosen})
-        return cls(
-            torch.stack([s.views.first[k] for s, k, _ in both]).float().contiguous(memory_format=torch.channels_last),
-            torch.stack([s.views.uv[k][i] for s, k, i in both]),
-            torch.stack([s.before[k][i] for s, k, i in both]).float(),
-            torch.cat([s.views.place[i] for s, _, i in sides[0]]),
-            torch.tensor([names.index(s.views.id) for s, _, _ in sides[0]]).repeat_interleave(points),
-        )
-
-    def near(self, radius: float) -> torch.Tensor:
-        """Which points are within a radius of which on the same mesh, [B n, B n] bool."""
-        return (self.mesh[:, None] == self.mesh) & (torch.cdist(self.place, self.place) <= radius)
-
-
-def correspondence(anchor: torch.Tensor, other: torch.Tensor, near: torch.Tensor, temperature: float) -> torch.Tensor:
-    """InfoNCE both ways of centred unit features [n, D] of the same n points in two views.
-
-    Points `near` [n, n] bool one another are neither right nor wrong, except each for itself.
-    """
-    same = torch.eye(len(anchor), dtype=torch.bool, device=anchor.device)
-    products = (anchor @ other.T / temperature).masked_fill(near & ~same, -torch.inf)
-    right = torch.arange(len(anchor), device=anchor.device)
-    return (cross_entropy(products, right) + cross_entropy(products.T, right)) / 2
-
-
-def features_at(maps: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
-    """Unit features [B, n, D] of maps [B, D, g, g] at places uv [B, n, 2] in image sizes, bilinear."""
-    at = grid_sample(maps, (uv * 2 - 1)[:, :, None], align_corners=False, padding_mode="border")
-    return normalize(at[..., 0].transpose(1, 2), dim=2)
-
-
-def objective(
-    tail: Tail, projection: FeatureProjection, pairs: Pairs, config: TuneConfig
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The loss, and the centred features [B n, D] of anchors and others."""
-    after = features_at(projection(tail(pairs.first)), pairs.uv)
-    strayed = (1 - (after * pairs.before).sum(2)).mean()
-    anchor, other = torch.cat([centred_cloud(of_view) for of_view in after]).chunk(2)
-    loss = correspondence(anchor, other, pairs.near(config.far), config.temperature)
-    return loss + config.pull * strayed, anchor, other
+        if self.learning_rate <= 0:
+            raise ValueError(f"tune.learning_rate: expected more than 0, got {self.learning_rate}")
+        if not 0 <= self.photo_share <= 1:
+            raise ValueError(f"tune.photo_share: expected 0..1, got {self.photo_share}")
 
 
 def drawn(subjects: Sequence[Subject], config: TuneConfig, rng: np.random.Generator) -> Pairs:
-    """One step's pairs: half of the meshes of one category, where there are as many, the others at random."""
+    """One step's pairs, each of another mesh: half of one category, where there are as many, the others at random."""
     category = [subject.views.category for subject in subjects]
     one = category[int(rng.integers(len(subjects)))]
-    alike = [i for i, name in enumerate(category) if name == one != NO_CATEGORY]
-    chosen = [alike[i] for i in rng.permutation(len(alike))[: config.meshes // 2]]
-    chosen += [i for i in rng.permutation(len(subjects)) if i not in chosen][: config.meshes - len(chosen)]
+    alike = [i for i in rng.permutation(len(subjects)) if category[i] == one != NO_CATEGORY]
+    chosen = _of_other_meshes(subjects, alike, config.meshes // 2, set())
+    taken = {subjects[i].views.id for i in chosen}
+    rest = rng.permutation(len(subjects)).tolist()
+    chosen += _of_other_meshes(subjects, rest, config.meshes - len(chosen), taken)
     pairs = []
     for subject in (subjects[i] for i in chosen):
-        a, b = rng.permutation(subject.pairs[int(rng.integers(len(subject.pairs)))])
+        of_photo = [pair for pair in subject.pairs if PHOTO in pair]
+        among = of_photo if of_photo and rng.random() < config.photo_share else subject.pairs
+        a, b = rng.permutation(among[int(rng.integers(len(among)))])
         pairs.append((subject, int(a), int(b)))
     return Pairs.of(pairs, config.points, rng)
 
 
+def _of_other_meshes(subjects: Sequence[Subject], order: Sequence[int], count: int, taken: set[str]) -> list[int]:
+    """The first `count` of `order` whose meshes are neither `taken` nor one another's."""
+    seen, found = set(taken), list[int]()
+    for i in order:
+        if len(found) < count and subjects[i].views.id not in seen:
+            seen.add(subjects[i].views.id)
+            found.append(int(i))
+    return found
+
+
 @dataclass(frozen=True)
 class TuneScores:
-    """Of held-out meshes: points of the photos matched among all points that the renderings of a batch's meshes show."""
+    """Of held-out meshes."""
 
-    loss: float
-    matched: float  # share whose match is on the same mesh, within MATCHED of the point
+    loss: float  # of places and meshes
+    matched: float  # share of points whose match among a batch's is on the same mesh, within MATCHED of their place
+    found: float  # share of photos that fit the renderings of their own mesh best, among all held-out meshes
 
 
 @torch.no_grad()
@@ -175,11 +107,11 @@ def validated(tail: Tail, projection: FeatureProjection, subjects: Sequence[Subj
     rng = np.random.default_rng(config.seed)
     for chosen in _batches(subjects, config.meshes):
         pairs = Pairs.of(chosen, config.points, rng)
-        loss, anchor, other = objective(tail, projection, pairs, config)
-        losses.append(float(loss))
-        best = (anchor @ other.T).argmax(1)
+        loss = objective(tail, projection, pairs, config.loss)
+        losses.append(float(loss.places + config.loss.meshes * loss.meshes))
+        best = (loss.anchor.flatten(0, 1) @ loss.other.flatten(0, 1).T).argmax(1)
         hits.append(float(pairs.near(MATCHED).gather(1, best[:, None]).float().mean()))
-    return TuneScores(float(np.mean(losses)), float(np.mean(hits)))
+    return TuneScores(float(np.mean(losses)), float(np.mean(hits)), _found(tail, projection, subjects))
 
 
 def _batches(subjects: Sequence[Subject], size: int) -> Iterator[list[Chosen]]:
@@ -188,15 +120,17 @@ def _batches(subjects: Sequence[Subject], size: int) -> Iterator[list[Chosen]]:
         yield from (usable[begin : begin + size] for begin in range(0, len(usable), size))
 
 
-@torch.no_grad()
-def fitted(tail: Tail, meshes: Sequence[MeshViews], config: FitConfig) -> FeatureProjection:
-    """The projection fitted to what the tail makes of these meshes' views."""
-    found = []
-    for views in meshes:
-        taps = torch.cat(tail(views.first.float()), 1)
-        raw = grid_sample(taps, (views.uv * 2 - 1)[:, :, None], align_corners=False, padding_mode="border")
-        found.append(PointViews(raw[..., 0].transpose(1, 2), views.seen))
-    return statistics(found, config)
+def _found(tail: Tail, projection: FeatureProjection, subjects: Sequence[Subject]) -> float:
+    """`TuneScores.found`: how well a photo fits a mesh is the mean, over its points, of each one's best match in any rendering."""
+    photos, renderings = [], []
+    for views in (subject.views for subject in subjects):
+        at = features_at(projection(tail(views.first.float())), views.uv)
+        photo, *others = (centred_cloud(f[seen]) for f, seen in zip(at, views.seen, strict=True) if seen.any())
+        photos.append(photo)
+        renderings.append(torch.cat(others))
+    names = [subject.views.id for subject in subjects]
+    best = [int(torch.stack([(p @ r.T).amax(1).mean() for r in renderings]).argmax()) for p in photos]
+    return float(np.mean([names[i] == name for i, name in zip(best, names, strict=True)]))
 
 
 def tune(
@@ -206,19 +140,15 @@ def tune(
     config: TuneConfig,
     progress: Progress = lambda *_: None,
 ) -> TunedBackbone:
-    """Tune on some meshes, stop by others. Deterministic by the seed; without steps the published weights, fitted anew."""
-    projection = fitted(encoder.tail, train, config.fit)
+    """Tune on some meshes, stop by others. Deterministic by the seed; without steps the published weights."""
+    projection = encoder.projection
     subjects, held_out = (
         [s for s in (Subject.of(views, encoder.tail, projection) for views in part) if s.pairs]
         for part in (train, watched)
     )
-    tail, curve = _tuned(encoder.tail, projection, (subjects, held_out), config, progress)
-    own = fitted(tail, train, config.fit) if curve else projection
-    apart = dataclasses.replace(config, pull=0.0)  # features of two projections have no distance
-    scores = {
-        "published": validated(encoder.tail, projection, held_out, apart),
-        "tuned": validated(tail, own, held_out, apart),
-    }
+    before = validated(encoder.tail, projection, held_out, config)
+    tail, curve = _tuned(encoder.tail, projection, (subjects, held_out), config, before, progress)
+    scores = {"published": before, "tuned": validated(tail, projection, held_out, config)}
     card = {
         "recipe": dataclasses.asdict(config),
         "meshes": sorted({m.id for m in train}),
@@ -226,7 +156,7 @@ def tune(
         "curve": curve,
         "validation": {name: dataclasses.asdict(of) for name, of in scores.items()},
     }
-    return TunedBackbone(dict(tail.state_dict()), own, card)
+    return TunedBackbone(dict(tail.state_dict()), projection, card)
 
 
 def _tuned(
@@ -234,21 +164,22 @@ def _tuned(
     projection: FeatureProjection,
     parts: tuple[Sequence[Subject], Sequence[Subject]],
     config: TuneConfig,
+    before: TuneScores,
     progress: Progress,
 ) -> tuple[Tail, list[dict[str, Any]]]:
-    """The tail with the lowest validation loss, and the losses on the way."""
-    tail = copy.deepcopy(published)
+    """The tail with the lowest validation loss, and the losses on the way; `before` are the published one's scores."""
+    tail = with_frozen_depthwise(copy.deepcopy(published))
     weights = [p.requires_grad_() for p in tail.parameters() if p.ndim > 1]  # what is folded of batch norms stays
     optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
     train, watched = parts
-    best, curve, waited = copy.deepcopy(tail), list[dict[str, Any]](), 0
-    lowest, losses = validated(tail, projection, watched, config).loss, list[float]()
+    best, curve, waited = dict(published.state_dict()), list[dict[str, Any]](), 0
+    lowest, losses = before.loss, list[float]()
     for step in range(config.steps):
         progress("backbone", step, config.steps)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
         pairs = drawn(train, config, np.random.default_rng([config.seed, step]))
-        loss = objective(tail, projection, pairs, config)[0]
+        loss = objective(tail, projection, pairs, config.loss).total
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -261,10 +192,12 @@ def _tuned(
         losses.clear()
         waited = 0 if scores.loss < lowest else waited + 1
         if scores.loss < lowest:
-            lowest, best = scores.loss, copy.deepcopy(tail)
+            lowest, best = scores.loss, {name: t.clone() for name, t in tail.state_dict().items()}
         if waited >= config.patience:
             break
-    return best.requires_grad_(False), curve
+    kept = copy.deepcopy(published)
+    kept.load_state_dict(best)
+    return kept, curve
 
 
 def _rate(step: int, config: TuneConfig) -> float:

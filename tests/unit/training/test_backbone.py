@@ -13,45 +13,45 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from pasr_perception.encoders.fit import FitConfig
 from pasr_perception.encoders.projection import FeatureProjection
 from pasr_perception.encoders.tuned import Tail
 from pasr_perception.library.lifted import sample_map
-from pasr_perception.training import backbone
-from pasr_perception.training.backbone import (
+from pasr_perception.training.backbone import TuneConfig, drawn, tune, validated
+from pasr_perception.training.mesh_views import PHOTO, MeshViews
+from pasr_perception.training.tuning_loss import (
+    SOFTNESS,
+    LossConfig,
     Pairs,
     Subject,
-    TuneConfig,
-    correspondence,
-    drawn,
     features_at,
+    meshes_apart,
     objective,
-    tune,
-    validated,
+    places_apart,
 )
-from pasr_perception.training.mesh_views import MeshViews
 
 CHANNELS = (6, 8, 8)
-FIT = FitConfig(whitened_dims=(3, 4, 4), stable_dims=4)
 SMALL = TuneConfig(
-    steps=40, meshes=4, points=24, learning_rate=3e-3, warmup_steps=2, pull=0.1, validate_every=10, patience=9, fit=FIT
+    steps=40,
+    meshes=4,
+    points=24,
+    learning_rate=1e-2,
+    warmup_steps=2,
+    validate_every=10,
+    patience=9,
+    loss=LossConfig(meshes=0.3, pull=0.1),
 )
-
-
-@pytest.fixture(autouse=True)
-def _narrow_taps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pasr_perception.encoders.fit.CHANNELS", CHANNELS)
 
 
 class Block(nn.Module):
-    """A convolution of one cell with a bias, as folded ones have."""
+    """A depthwise convolution and one of a cell, with biases, as folded ones have."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
+        self.depthwise = nn.Conv2d(before, before, 3, padding=2, dilation=2, groups=before)
         self.convolution = nn.Conv2d(before, after, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.relu6(self.convolution(x))
+        return torch.nn.functional.relu6(self.convolution(0.2 * self.depthwise(x) + x))
 
 
 def tail() -> Tail:
@@ -65,7 +65,7 @@ class PlainEncoder:
     """All that tuning asks of an encoder."""
 
     def __init__(self) -> None:
-        self.tail = tail()
+        self.tail, self.projection = tail(), projection()
 
 
 def seen_mesh(number: int, category: str = "thing", grid: int = 10, views: int = 3, points: int = 40) -> MeshViews:
@@ -84,14 +84,15 @@ def seen_mesh(number: int, category: str = "thing", grid: int = 10, views: int =
 
 
 def projection() -> FeatureProjection:
-    return backbone.fitted(tail(), [seen_mesh(i) for i in range(4)], FIT)
+    mean, whitening = tuple(torch.zeros(c) for c in CHANNELS), tuple(torch.eye(c)[:, :5] for c in CHANNELS)
+    return FeatureProjection(mean, whitening, torch.zeros(sum(CHANNELS)), torch.eye(sum(CHANNELS))[:, 6:14], 0.5)
 
 
 def subjects(count: int, category: str = "thing", first: int = 0) -> list[Subject]:
     return [Subject.of(seen_mesh(first + i, category), tail(), projection()) for i in range(count)]
 
 
-def test_the_loss_is_a_choice_among_places_that_are_not_near() -> None:
+def test_the_loss_of_places_is_a_choice_among_those_that_are_not_near() -> None:
     g = torch.Generator().manual_seed(0)
     anchor, other = (normalize(torch.randn(9, 5, generator=g), dim=1) for _ in range(2))
     near = torch.rand(9, 9, generator=g) < 0.3
@@ -102,19 +103,37 @@ def test_the_loss_is_a_choice_among_places_that_are_not_near() -> None:
             allowed = [j for j in range(9) if j == i or not near[i, j]]
             right = float(of[i] @ among[i]) / 0.2
             total += math.log(sum(math.exp(float(of[i] @ among[j]) / 0.2) for j in allowed)) - right
-    assert float(correspondence(anchor, other, near, 0.2)) == pytest.approx(total / 18, abs=1e-5)
+    assert float(places_apart(anchor, other, near, 0.2)) == pytest.approx(total / 18, abs=1e-5)
 
 
-def test_the_losss_gradient_is_that_of_finite_differences() -> None:
+def test_the_loss_of_meshes_is_a_choice_among_views_by_how_well_they_fit() -> None:
+    g = torch.Generator().manual_seed(3)
+    anchor, other = (normalize(torch.randn(3, 7, 5, generator=g), dim=2) for _ in range(2))
+    total = 0.0
+    for of, among in ((anchor, other), (other, anchor)):
+        for i in range(3):
+            fits = []
+            for j in range(3):
+                each = [SOFTNESS * math.log(sum(math.exp(float(p @ q) / SOFTNESS) for q in among[j])) for p in of[i]]
+                fits.append(sum(each) / len(each))
+            total += math.log(sum(math.exp(fit / 0.1) for fit in fits)) - fits[i] / 0.1
+    assert float(meshes_apart(anchor, other, 0.1)) == pytest.approx(total / 6, abs=1e-4)
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
     g = torch.Generator().manual_seed(1)
     anchor, other = (torch.randn(6, 4, generator=g, dtype=torch.float64).requires_grad_() for _ in range(2))
     near = torch.eye(6, dtype=torch.bool)
     near[0, 1] = near[1, 0] = True
 
-    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return correspondence(normalize(a, dim=1), normalize(b, dim=1), near, 0.3)
+    def of_places(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return places_apart(normalize(a, dim=1), normalize(b, dim=1), near, 0.3)
 
-    assert torch.autograd.gradcheck(loss, (anchor, other))
+    def of_meshes(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return meshes_apart(normalize(a, dim=1).view(2, 3, 4), normalize(b, dim=1).view(2, 3, 4), 0.3)
+
+    assert torch.autograd.gradcheck(of_places, (anchor, other))
+    assert torch.autograd.gradcheck(of_meshes, (anchor, other))
 
 
 def test_features_are_read_where_points_are() -> None:
@@ -141,9 +160,9 @@ def test_the_pull_is_away_from_published_features() -> None:
     pairs = Pairs.of([(s, 0, 1) for s in subjects(3)], 24, np.random.default_rng(0))
     moved = tail()
     with torch.no_grad():
-        next(moved.parameters()).mul_(0.3)
+        moved.blocks[0].convolution.weight.neg_()
     for of, strays in ((tail(), False), (moved, True)):
-        loss = [float(objective(of, projection(), pairs, dataclasses.replace(SMALL, pull=w))[0]) for w in (0.0, 10.0)]
+        loss = [float(objective(of, projection(), pairs, LossConfig(pull=w)).total) for w in (0.0, 10.0)]
         assert (loss[1] - loss[0] > 0.1) == strays
         assert loss[1] >= loss[0] - 1e-3
 
@@ -152,12 +171,29 @@ def test_half_of_a_step_is_of_one_category() -> None:
     meshes = [*subjects(2, "cup"), *subjects(10, "object", first=2)]
     chosen = [len(set(drawn(meshes, SMALL, np.random.default_rng(seed)).mesh.tolist())) for seed in range(10)]
     assert chosen == [4] * 10
-    cups = meshes[0].views.first[0].float(), meshes[1].views.first[0].float()
+    cups = [mesh.views.first[0, 2, 0, 0].float() for mesh in meshes[:2]]
     together = 0
     for seed in range(100):
         first = drawn(meshes, SMALL, np.random.default_rng(seed)).first[:, 2, 0, 0]
-        together += all((first == cup[2, 0, 0]).any() for cup in cups)
+        together += all((first == cup).any() for cup in cups)
     assert 16 < together < 40  # 4 of 12 at random have both in 9 of 100
+
+
+def test_two_photos_of_a_mesh_are_never_rivals() -> None:
+    twice = [*subjects(3, "cup"), *subjects(3, "cup"), *subjects(2, "object", first=3)]
+    for seed in range(20):
+        assert len(set(drawn(twice, SMALL, np.random.default_rng(seed)).mesh.tolist())) == 4
+
+
+def test_most_pairs_are_of_a_photo_and_a_rendering() -> None:
+    (mesh,) = subjects(1)
+    photo, one = mesh.views.first[PHOTO].float(), dataclasses.replace(SMALL, meshes=1, points=1, photo_share=0.7)
+    with_photo = sum(
+        any(torch.equal(first, photo) for first in drawn([mesh], one, np.random.default_rng(seed)).first)
+        for seed in range(200)
+    )
+    assert mesh.pairs == ((0, 1), (0, 2), (1, 2))
+    assert with_photo / 200 == pytest.approx(0.7 + 0.3 * 2 / 3, abs=0.06)
 
 
 def test_tuning_matches_more_places_and_the_seed_decides() -> None:
@@ -165,7 +201,8 @@ def test_tuning_matches_more_places_and_the_seed_decides() -> None:
     first, again = (tune(PlainEncoder(), train, watched, SMALL) for _ in range(2))  # type: ignore[arg-type]
     for name, before in tail().state_dict().items():
         assert torch.equal(first.tail[name], again.tail[name])
-        assert torch.equal(first.tail[name], before) == name.endswith("bias")  # as batch norms left them
+        kept = name.endswith("bias") or "depthwise" in name  # as batch norms left them, and kernels
+        assert torch.equal(first.tail[name], before) == kept
     told = json.loads(json.dumps(first.card))
     scores = told["validation"]
     assert scores["tuned"]["matched"] > scores["published"]["matched"] + 0.03
@@ -182,11 +219,13 @@ def test_without_steps_weights_are_the_published_ones() -> None:
 
 
 def test_the_best_weights_are_kept_and_training_ends_when_none_are_better() -> None:
-    meshes = [seen_mesh(i) for i in range(4)]
+    meshes, encoder = [seen_mesh(i) for i in range(4)], PlainEncoder()
+    encoder.tail.load_state_dict(tune(encoder, meshes, meshes, SMALL).tail)  # type: ignore[arg-type]
+    good = {name: weight.clone() for name, weight in encoder.tail.state_dict().items()}
     wild = dataclasses.replace(SMALL, learning_rate=50.0, warmup_steps=0, patience=2)
-    tuned = tune(PlainEncoder(), meshes, meshes, wild)  # type: ignore[arg-type]
+    tuned = tune(encoder, meshes, meshes, wild)  # type: ignore[arg-type]
     assert len(tuned.card["curve"]) == 2
-    assert all(torch.equal(tuned.tail[name], before) for name, before in tail().state_dict().items())
+    assert all(torch.equal(tuned.tail[name], weight) for name, weight in good.items())
 
 
 def test_scores_are_of_the_photo_with_each_rendering() -> None:
@@ -195,9 +234,32 @@ def test_scores_are_of_the_photo_with_each_rendering() -> None:
     again = validated(tail(), projection(), some, dataclasses.replace(SMALL, meshes=2))
     assert 0 < scores.matched <= 1
     assert again.matched >= scores.matched  # fewer meshes to take one for
+    assert again.found == scores.found  # among all of them in either case
+    assert 0 <= scores.found <= 1
 
 
-@pytest.mark.parametrize(("name", "value"), [("points", 0), ("far", 0.0), ("steps", -1), ("learning_rate", 0.0)])
+def test_a_photo_is_found_where_its_mesh_fits_best() -> None:
+    meshes = [seen_mesh(i) for i in range(3)]
+    alike = [dataclasses.replace(mesh, first=mesh.first[:1].expand(3, -1, -1, -1)) for mesh in meshes]
+    same = [Subject.of(mesh, tail(), projection()) for mesh in alike]
+    assert validated(tail(), projection(), same, SMALL).found == 1
+    swapped = [
+        dataclasses.replace(mesh, first=torch.cat([mesh.first[:1], other.first[1:]]))
+        for mesh, other in zip(alike, alike[1:] + alike[:1], strict=True)
+    ]
+    others = [Subject.of(mesh, tail(), projection()) for mesh in swapped]
+    assert validated(tail(), projection(), others, SMALL).found == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("points", 0), ("steps", -1), ("learning_rate", 0.0), ("photo_share", 2.0)]
+)
 def test_bad_settings_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"tune\.{name}: expected .*, got {value}"):
         dataclasses.replace(TuneConfig(), **{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("far", 0.0), ("meshes", -1.0), ("pull", -0.5)])
+def test_bad_weights_are_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"tune\.loss\.{name}: expected .*, got {value}"):
+        dataclasses.replace(LossConfig(), **{name: value})
