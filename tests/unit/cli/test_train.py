@@ -58,6 +58,9 @@ def test_epochs_can_be_said(bench, asked, tmp_path: Path) -> None:
     assert asked[0][1].resume
 
 
+SCORES = (0.5, 0.625, 1.0), (0.75, 0.875, 0.5)  # before and after tuning
+
+
 def test_a_backbone_is_tuned_on_one_part_and_watched_on_the_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -70,7 +73,8 @@ def test_a_backbone_is_tuned_on_one_part_and_watched_on_the_other(
     def tune(encoder: EfficientNetLite, train, watched, config: TuneConfig, progress) -> TunedBackbone:
         assert (train, watched) == (["train"], ["validation"])
         assert (config.steps, config.learning_rate, config.seed) == (7, 1e-4, 2)
-        scores = {"published": {"matched": 0.5, "loss": 1.0}, "tuned": {"matched": 0.75, "loss": 0.5}}
+        published, tuned = (dict(zip(("matched", "found", "loss"), of, strict=True)) for of in SCORES)
+        scores = {"published": published, "tuned": tuned}
         return TunedBackbone(dict(encoder.tail.state_dict()), unprojected(), {"validation": scores})
 
     monkeypatch.setattr(PhotoSet, "open", lambda path: path)
@@ -82,7 +86,8 @@ def test_a_backbone_is_tuned_on_one_part_and_watched_on_the_other(
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert looked == [(mine, "train"), (theirs, "validation")]
-    assert "tuned: 0.750 of held-out points matched" in done.output
+    said = " ".join(done.output.split())
+    assert "tuned: of held-out meshes 0.750 of points matched, 0.875 of photos found, loss 0.500" in said
     assert load_backbone(out, NAME, len(TAPS)).card["validation"]["tuned"]["matched"] == 0.75
 
 
