@@ -94,7 +94,7 @@ class RefineConfig:
     """Refinement of the best candidates: Newton's method, or AdamW as published (lr 0.01, decay 0.01, 50 steps; PASR 3.3)."""
 
     method: str = "newton"  # newton | adamw
-    top_k: int = 10  # candidates that are refined; the others keep their coarse pose and score
+    top_k: int = 5  # candidates that are refined; the others keep their coarse pose and score
     unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
     finalists: int = 2  # of newton: candidates that go on after the first iteration, the others rest there
