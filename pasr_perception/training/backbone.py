@@ -147,8 +147,8 @@ def tune(
         for part in (train, watched)
     )
     before = validated(encoder.tail, projection, held_out, config)
-    tail, curve = _tuned(encoder.tail, projection, (subjects, held_out), config, before, progress)
-    scores = {"published": before, "tuned": validated(tail, projection, held_out, config)}
+    tail, after, curve = _tuned(encoder.tail, projection, (subjects, held_out), config, before, progress)
+    scores = {"published": before, "tuned": after}
     card = {
         "recipe": dataclasses.asdict(config),
         "meshes": sorted({m.id for m in train}),
@@ -166,14 +166,14 @@ def _tuned(
     config: TuneConfig,
     before: TuneScores,
     progress: Progress,
-) -> tuple[Tail, list[dict[str, Any]]]:
-    """The tail with the lowest validation loss, and the losses on the way; `before` are the published one's scores."""
+) -> tuple[Tail, TuneScores, list[dict[str, Any]]]:
+    """The tail with the lowest validation loss, its scores, and those on the way; `before` are the published one's."""
     tail = with_frozen_depthwise(copy.deepcopy(published))
     weights = [p.requires_grad_() for p in tail.parameters() if p.ndim > 1]  # what is folded of batch norms stays
     optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
     train, watched = parts
-    best, curve, waited = dict(published.state_dict()), list[dict[str, Any]](), 0
-    lowest, losses = before.loss, list[float]()
+    best, reached = dict(published.state_dict()), before
+    curve, losses, waited = list[dict[str, Any]](), list[float](), 0
     for step in range(config.steps):
         progress("backbone", step, config.steps)
         for group in optimiser.param_groups:
@@ -190,14 +190,14 @@ def _tuned(
         curve.append({"step": step + 1, "train": float(np.mean(losses)), **dataclasses.asdict(scores)})
         logger.info("step %d: %s", step + 1, curve[-1])
         losses.clear()
-        waited = 0 if scores.loss < lowest else waited + 1
-        if scores.loss < lowest:
-            lowest, best = scores.loss, {name: t.clone() for name, t in tail.state_dict().items()}
+        waited += 1
+        if scores.loss < reached.loss:
+            reached, best, waited = scores, {name: t.clone() for name, t in tail.state_dict().items()}, 0
         if waited >= config.patience:
             break
     kept = copy.deepcopy(published)
     kept.load_state_dict(best)
-    return kept, curve
+    return kept, reached, curve
 
 
 def _rate(step: int, config: TuneConfig) -> float:
