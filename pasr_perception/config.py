@@ -46,6 +46,18 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
+class BoxConfig:
+    """Whether detections' boxes are made tight before anything looks through them (`boxes/`)."""
+
+    tighten: bool = True  # for boxes off by more than some 3 %; off where edges are exact
+    gain: float = 0.85  # of where the network sees an edge against where the detector does
+    weights: str = ""  # a file of pasr train boxes; empty = those of the package
+
+    def __post_init__(self) -> None:
+        _require(0 < self.gain <= 1, "boxes.gain", "more than 0, at most 1", self.gain)
+
+
+@dataclass(frozen=True)
 class CoarseConfig:
     """Search over meshes x poses by PASR eq. 8: approximately over the whole library, then exactly over a shortlist."""
 
@@ -273,6 +285,7 @@ class LibraryConfig:
 class PasrConfig:
     """Everything that can be set. `library` matters when one is built; a query takes its geometry from the library."""
 
+    boxes: BoxConfig = field(default_factory=BoxConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     coarse: CoarseConfig = field(default_factory=CoarseConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

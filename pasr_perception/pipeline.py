@@ -1,4 +1,4 @@
-"""The data flow: crop, encode, coarse search, refine, rank, lift. One frame in, mesh ids and metric 6-DoF poses out."""
+"""The data flow: tighten, crop, encode, coarse search, refine, rank, lift. One frame in, mesh ids and metric 6-DoF poses out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pasr_perception.bank import Bank
+from pasr_perception.boxes import Tightener
 from pasr_perception.budget import check_fits, free_bytes, needs
 from pasr_perception.chroma import crop_chroma
 from pasr_perception.coarse import Shortlist, coarse_search, turn_maps
@@ -54,6 +55,7 @@ class Pipeline:
         header = library.header
         self.library, self.encoder, self.config, self.device = library, encoder, config, device
         self.crop_spec = CropSpec(encoder.image_size, header.fill)
+        self._tighten = Tightener(device, config.boxes) if config.boxes.tighten else None
         self._scene = RenderScene(header.view, header.splat)
         unmeasured = [e.id for e in library.entries if e.offset_std == 0]
         if unmeasured:
@@ -110,37 +112,51 @@ class Pipeline:
         detections: Sequence[Detection],
         only: Sequence[str | None] | None = None,
         covariances: bool = True,
-        reframe: bool = True,
+        loose: bool = True,
     ) -> FrameResult:
         """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked).
 
-        Best poses come with their `covariances`, and boxes are looked through again where `config.reframe` says so, unless
-        that is not wanted.
+        Best poses come with their `covariances`, unless that is not wanted. Boxes are taken to be `loose`: they are made tight
+        and looked through again as `config.boxes` and `config.reframe` say; otherwise they are taken as they are.
         """
         wanted = self._wanted(detections, only)
-        look = self.look(frame, detections)
-        asked = None if only is None else [wanted[id(c.detection)] for c in look.crops]
-        return self.explain(look, asked, covariances, reframe)
+        look = self.look(frame, detections, loose)
+        asked = None if only is None else [wanted[id(d)] for d in look.asked]
+        return self.explain(look, asked, covariances, loose)
 
-    def look(self, frame: Frame, detections: Sequence[Detection]) -> Look:
-        """Crop and encode: all that does not depend on which meshes are asked about."""
-        began = time.perf_counter()
+    def look(self, frame: Frame, detections: Sequence[Detection], loose: bool = True) -> Look:
+        """Tighten boxes, crop and encode: all that does not depend on which meshes are asked about."""
+        times = [time.perf_counter()]
         self.check()
-        crops, rejected = crop_detections(frame, detections, self.crop_spec)
-        cropped = time.perf_counter()
+        tight = self.tightened(frame, detections) if loose else detections
+        times.append(time.perf_counter())
+        crops, rejected = crop_detections(frame, tight, self.crop_spec)
+        times.append(time.perf_counter())
         maps = self.encode(crops) if crops else None
-        encoding = time.perf_counter() - cropped if crops else 0.0
-        timings = StageTimings(crop=cropped - began, encode=encoding)
-        return Look(frame, tuple(crops), maps, tuple(rejected), timings)
+        times.append(time.perf_counter())
+        came = {id(t): d for t, d in zip(tight, detections, strict=True)}
+        tightening, cropping, encoding = (b - a for a, b in itertools.pairwise(times))
+        return Look(
+            frame,
+            tuple(came[id(crop.detection)] for crop in crops),
+            tuple(crops),
+            maps,
+            tuple((came[id(d)], reason) for d, reason in rejected),
+            StageTimings(tighten=tightening, crop=cropping, encode=encoding if crops else 0.0),
+        )
+
+    def tightened(self, frame: Frame, detections: Sequence[Detection]) -> Sequence[Detection]:
+        """The detections with the boxes that are looked through, in their order."""
+        return detections if self._tighten is None else self._tighten(frame, detections)
 
     def explain(
-        self, look: Look, only: Sequence[int | None] | None = None, covariances: bool = True, reframe: bool = True
+        self, look: Look, only: Sequence[int | None] | None = None, covariances: bool = True, loose: bool = True
     ) -> FrameResult:
         """`detect` for detections that were looked at; `only` restricts each crop to a mesh, by its index."""
         if look.maps is None:
             return FrameResult((), look.timings, look.rejected)
         frame, searched = look.frame, self._searched(look, look.maps, only)
-        for _ in range(self.config.reframe.rounds if reframe else 0):
+        for _ in range(self.config.reframe.rounds if loose else 0):
             searched = self._searched_again(frame, searched, only)
         crops, maps, times = searched.crops, searched.maps, [time.perf_counter()]
         refined = self.refine(searched.candidates, maps, crops)
@@ -150,13 +166,12 @@ class Pipeline:
         sure: Sequence[np.ndarray | None] = [None] * len(crops)
         if covariances:
             sure = self._uncertainty(after, maps, crops, frame.camera, self.config.refine)
-        asked = [crop.detection for crop in look.crops]
-        told = (Told(*each) for each in zip(asked, crops, before, after, sure, strict=True))
+        told = (Told(*each) for each in zip(look.asked, crops, before, after, sure, strict=True))
         objects = [self.placing.estimate(frame, each) for each in told]
         times.append(time.perf_counter())
         refining, ranking, lifting = (b - a for a, b in itertools.pairwise(times))
         timings = searched.timings + StageTimings(refine=refining, rank=ranking, lift=lifting)
-        unplaced = [(d, "no pose explains its box") for d, o in zip(asked, objects, strict=True) if o is None]
+        unplaced = [(d, "no pose explains its box") for d, o in zip(look.asked, objects, strict=True) if o is None]
         return FrameResult(tuple(o for o in objects if o is not None), timings, (*look.rejected, *unplaced))
 
     def _searched(self, look: Look, maps: torch.Tensor, only: Sequence[int | None] | None) -> Searched:
@@ -176,7 +191,7 @@ class Pipeline:
         boxes = better_boxes(searched, frame.camera, self, self.config.refine, self.config.reframe)
         spent = StageTimings(refine=time.perf_counter() - began)
         detections = reframed(searched.crops, boxes)
-        look = self.look(frame, detections)
+        look = self.look(frame, detections, loose=False)
         if look.maps is None:
             return replace(searched, timings=searched.timings + spent)
         cropped = {id(crop.detection) for crop in look.crops}

@@ -27,10 +27,11 @@ class Look:
     """The crops of one frame's detections, encoded."""
 
     frame: Frame
-    crops: tuple[Crop, ...]
+    asked: tuple[Detection, ...]  # that the crops are of, as they came
+    crops: tuple[Crop, ...]  # through tightened boxes
     maps: torch.Tensor | None  # [B, T, D, g, g] of `Pipeline.encode`; None without crops
     rejected: tuple[tuple[Detection, str], ...]
-    timings: StageTimings  # of crop and encode
+    timings: StageTimings  # of tighten, crop and encode
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,7 @@ class ObjectEstimate:
 class StageTimings:
     """Wall time of each stage for one frame, in seconds."""
 
+    tighten: float = 0.0
     crop: float = 0.0
     encode: float = 0.0
     coarse: float = 0.0
@@ -182,7 +183,7 @@ class StageTimings:
 
     @property
     def total(self) -> float:
-        return self.crop + self.encode + self.coarse + self.refine + self.rank + self.lift
+        return sum(astuple(self))
 
     def __add__(self, other: StageTimings) -> StageTimings:
         """Of both, stage by stage."""

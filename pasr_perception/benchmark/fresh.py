@@ -78,7 +78,7 @@ def answer(request: FreshRequest) -> FreshAnswer:
     pipeline, opened = measure(request.library, encoder, device, request.config, request.frame)
     timings = []
     for i in range(request.repeats + 1 if request.detections else 0):
-        result = pipeline.detect(request.frame, request.detections, reframe=False)
+        result = pipeline.detect(request.frame, request.detections)
         timings += [result.timings] if i else []
     return dataclasses.replace(opened, peak_mb=peak_memory_mb(), own_mb=own_memory_mb(), timings=tuple(timings))
 

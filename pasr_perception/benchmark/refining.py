@@ -105,7 +105,7 @@ def configured(pipeline: Pipeline, refine: RefineConfig) -> Pipeline:
 
 
 def _refined(pipeline: Pipeline, query: Query, truth: Truth, facts: Mapping[str, MeshFacts]) -> Refinement | None:
-    result = pipeline.detect(query.frame, [query.detection], only=[truth.mesh_id], reframe=False)
+    result = pipeline.detect(query.frame, [query.detection], only=[truth.mesh_id])
     if not result.objects:
         return None
     best: Hypothesis = result.objects[0].best

@@ -12,7 +12,7 @@ from pasr_perception.pipeline import Pipeline
 from pasr_perception.track.warm import WarmStart
 from pasr_perception.types import Detection, Frame, FrameResult, StageTimings
 
-BEFORE_THE_SEARCH = ("crop", "encode")
+BEFORE_THE_SEARCH = ("tighten", "crop", "encode")
 ROS = ("rclpy", "tf2_msgs", "vision_msgs", "visualization_msgs")  # what messages are made of and serialised with
 
 
@@ -62,7 +62,7 @@ def sample(
     for i in range(-warming, repeats):
         frame, detections = frames[i % len(frames)]
         for n, pipeline in pipelines.items():
-            result = pipeline.detect(frame, detections, reframe=False)  # a second look is the same once more
+            result = pipeline.detect(frame, detections)
             spent = publish_seconds(result, pipeline)
             followed = track_seconds(result, frame, pipeline)
             if i >= 0:

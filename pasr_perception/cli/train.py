@@ -10,7 +10,8 @@ import typer
 from pasr_perception.cli.terminal import errors_in_words, progress_bar
 
 train_app = typer.Typer(
-    help="Train on meshes: point encoder, global embedding, feature adapter, backbone.", no_args_is_help=True
+    help="Train on meshes: point encoder, global embedding, feature adapter, backbone, box network.",
+    no_args_is_help=True,
 )
 
 STOPPED = "stopped; finished epochs and observations are kept (go on with the same command and --resume)"
@@ -18,7 +19,7 @@ STOPPED = "stopped; finished epochs and observations are kept (go on with the sa
 
 @train_app.callback()
 def train() -> None:
-    """Train on meshes: point encoder, global embedding, feature adapter, backbone."""
+    """Train on meshes: point encoder, global embedding, feature adapter, backbone, box network."""
 
 
 @train_app.command()
@@ -164,3 +165,36 @@ def backbone(
             f"{name}: of held-out meshes {scores['matched']:.3f} of points matched, {scores['found']:.3f} of photos found, "
             f"loss {scores['loss']:.3f}"
         )
+
+
+@train_app.command()
+def boxes(
+    photos: Annotated[Path, typer.Argument(help="Photos that `pasr data generate` made of meshes for training.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    watched: Annotated[
+        Path | None,
+        typer.Option(help="Photos of meshes for validation, that the network is judged by; default: the same folder."),
+    ] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Boxes to learn from; 0.1 MB each.")] = 16000,
+    steps: Annotated[int, typer.Option(min=0)] = 900,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train the network that makes loose boxes tight, on collages of synthetic photos."""
+    with errors_in_words():
+        from pasr_perception.boxes.weights import save_head
+        from pasr_perception.data.split import TRAIN, VALIDATION
+        from pasr_perception.data.synthetic.photo_set import PhotoSet
+        from pasr_perception.training.boxes import BoxTraining, train_boxes
+        from pasr_perception.training.collage import cutouts
+
+        config = BoxTraining(crops=crops, steps=steps, seed=seed)
+        things = cutouts(PhotoSet.open(photos), TRAIN)
+        held_out = cutouts(PhotoSet.open(watched or photos), VALIDATION)
+        with progress_bar(None) as tell:
+            head, card = train_boxes(things, held_out, config, tell)
+        save_head(output, head, card)
+    said, tight = card["held_out"]["said"], card["held_out"]["tightened"]
+    typer.echo(
+        f"held-out boxes: edges off by {said['error']:.3f} -> {tight['error']:.3f} of a side, "
+        f"overlap {said['iou']:.3f} -> {tight['iou']:.3f}"
+    )

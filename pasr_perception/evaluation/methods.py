@@ -67,10 +67,7 @@ class PipelineMethod:
         if true_ids is None:
             return answers
         true = {id(d): self._pipeline.library.index_of(i) for d, i in zip(detections, true_ids, strict=True)}
-        told = {
-            id(o.detection): o
-            for o in self._pipeline.explain(look, [true[id(c.detection)] for c in look.crops]).objects
-        }
+        told = {id(o.detection): o for o in self._pipeline.explain(look, [true[id(d)] for d in look.asked]).objects}
         given = [told.get(id(d)) for d in detections]
         return [
             answer if g is None else replace(answer, given=g.best.T_cam_obj, given_before=_pose(g.coarse))
@@ -134,16 +131,26 @@ class RankingMethod:
         return [Answer(i, None, i) for i in ids]
 
 
+class OfTightBoxes:
+    """A baseline asked about the boxes that the pipeline looks through, so that methods differ in what they make of them."""
+
+    def __init__(self, pipeline: Pipeline, method: Method) -> None:
+        self._pipeline, self._method = pipeline, method
+
+    def ask(self, frame: Frame, detections: Sequence[Detection], true_ids: Sequence[str] | None = None) -> list[Answer]:
+        return self._method.ask(frame, self._pipeline.tightened(frame, detections), true_ids)
+
+
 def make_method(name: str, pipeline: Pipeline, ranker: str = "", seed: int = 0) -> Method:
     """The method of that name over an opened pipeline. `ranker`, of method global: see `load_ranker`."""
     if name not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
     if name == "chance":
-        return ChanceMethod(pipeline, seed)
+        return OfTightBoxes(pipeline, ChanceMethod(pipeline, seed))
     if name == "pooled":
-        return PooledMethod(pipeline)
+        return OfTightBoxes(pipeline, PooledMethod(pipeline))
     if name == "global":
-        return RankingMethod(pipeline, load_ranker(ranker, pipeline))
+        return OfTightBoxes(pipeline, RankingMethod(pipeline, load_ranker(ranker, pipeline)))
     return PipelineMethod(pipeline)
 
 

@@ -109,7 +109,7 @@ class Looker:
     def search(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> None:
         detection = self._steadied(frame, track, detection, T_ref_cam)
         # a box that many sightings make together is not looked through again
-        result = self._pipeline.detect(frame, [detection], covariances=False, reframe=False)
+        result = self._pipeline.detect(frame, [detection], covariances=False, loose=False)
         track.searched_ns, track.strikes = frame.stamp_ns, 0
         if not result.objects:
             track.reason = result.rejected[0][1] if result.rejected else "no pose explains its box"

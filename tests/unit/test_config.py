@@ -10,6 +10,7 @@ import pytest
 
 from pasr_perception.config import (
     BankConfig,
+    BoxConfig,
     CoarseConfig,
     ConfigError,
     EncoderConfig,
@@ -57,7 +58,7 @@ def test_whole_numbers_pass_as_floats_but_not_the_other_way(tmp_path: Path) -> N
     [
         (
             "refin: {steps: 1}",
-            r"^refin: unknown key; known keys here: coarse, .*, refine, reframe, track$",
+            r"^refin: unknown key; known keys here: boxes, coarse, .*, refine, reframe, track$",
         ),
         ("refine: {step: 1}", r"^refine\.step: unknown key; known keys here: .*steps"),
         ("refine: 5", r"^refine: expected a mapping of settings, got 5"),
@@ -107,6 +108,8 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (RefineConfig, {"learning_rate": 0.0}, r"refine\.learning_rate"),
         (RefineConfig, {"learning_rate": float("nan")}, r"refine\.learning_rate"),
         (RefineConfig, {"weight_decay": -1.0}, r"refine\.weight_decay"),
+        (BoxConfig, {"gain": 0.0}, r"boxes\.gain: expected more than 0, at most 1, got 0\.0"),
+        (BoxConfig, {"gain": 1.1}, r"boxes\.gain"),
         (ReframeConfig, {"rounds": -1}, r"reframe\.rounds: expected 0 or more, got -1"),
         (ReframeConfig, {"gain": 0.0}, r"reframe\.gain: expected more than 0, at most 1, got 0\.0"),
         (ReframeConfig, {"least_change": 1.0}, r"reframe\.least_change"),

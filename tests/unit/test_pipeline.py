@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.config import CoarseConfig, PasrConfig, RankConfig, RefineConfig
+from pasr_perception.config import BoxConfig, CoarseConfig, PasrConfig, RankConfig, RefineConfig
 from pasr_perception.crop import crop_detections
+from pasr_perception.encoders.base import EncoderError
 from pasr_perception.geometry.camera import distort_points, project, undistort_points
 from pasr_perception.geometry.se3 import is_rotation, make_T, rotation_angle
 from pasr_perception.geometry.viewpoints import look_at, quarter_turn, random_rotations
@@ -23,7 +24,10 @@ from pasr_perception.pipeline import Pipeline
 from pasr_perception.types import Camera, Detection, Frame
 
 CONFIG = PasrConfig(
-    coarse=CoarseConfig(top_k=6), refine=RefineConfig(top_k=4), rank=RankConfig(hypotheses=3, known_margin=0.0)
+    boxes=BoxConfig(tighten=False),  # these photos' are exact
+    coarse=CoarseConfig(top_k=6),
+    refine=RefineConfig(top_k=4),
+    rank=RankConfig(hypotheses=3, known_margin=0.0),
 )
 CPU = torch.device("cpu")
 # so3 from all sides; upright as it stands, slightly rolled
@@ -193,13 +197,13 @@ def test_no_detections_are_an_empty_answer(bench, pipeline: Pipeline) -> None:
     result = pipeline.detect(frame, [])
     assert (result.objects, result.rejected) == ((), ())
     assert result.timings.crop >= 0
-    assert result.timings.total == result.timings.crop
+    assert result.timings.total == result.timings.tighten + result.timings.crop
 
 
 def test_timings_are_of_every_stage_and_add_up(bench, pipeline: Pipeline) -> None:
     frame, detection = bench.photograph("can", pose(bench, "can", ANYWHERE[0], 0.6, (0, 0)))
     times = vars(pipeline.detect(frame, [detection]).timings)
-    assert set(times) == {"crop", "encode", "coarse", "refine", "rank", "lift"}
+    assert set(times) == {"tighten", "crop", "encode", "coarse", "refine", "rank", "lift"}
     assert min(times.values()) >= 0
     assert times["encode"] > 0
     assert times["refine"] > 0
@@ -317,3 +321,27 @@ def test_a_library_without_meshes_is_refused(bench, tmp_path: Path) -> None:
     build_library([], tmp_path / "lib", bench.encoder, bench.config)
     with pytest.raises(ValueError, match="expected at least one mesh"):
         Pipeline(MeshLibrary.open(tmp_path / "lib"), bench.encoder, CONFIG, CPU)
+
+
+def test_loose_boxes_are_looked_through_as_tightened_and_named_as_they_came(bench, library_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, boxes=BoxConfig())
+    pipeline = Pipeline(MeshLibrary.open(library_path), bench.encoder, config, CPU)
+    frame, detection = bench.photograph("can", pose(bench, "can", ANYWHERE[0], 0.6, (0, 0)))
+    side = np.tile(detection.box[2:] - detection.box[:2], 2)
+    loose = dataclasses.replace(detection, box=detection.box + 0.1 * side * [-1, -1, 1, 1])
+    outside = Detection(np.array([400.0, 10, 500, 90]), id="outside")
+    tight, given = (pipeline.look(frame, [outside, loose], loose=way) for way in (True, False))
+    assert tight.asked == given.asked == (loose,)
+    assert [d for d, _ in tight.rejected] == [outside]
+    assert tight.timings.tighten > 0
+    np.testing.assert_array_equal(given.crops[0].detection.box, loose.box)
+    looked = tight.crops[0].detection.box
+    assert (looked[:2] > loose.box[:2]).all()
+    assert (looked[2:] < loose.box[2:]).all()
+    assert pipeline.explain(tight).objects[0].detection is loose
+
+
+def test_weights_that_are_none_stop_the_start(bench, library_path: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, boxes=BoxConfig(weights=str(tmp_path / "none.safetensors")))
+    with pytest.raises(EncoderError, match=r"none\.safetensors: holds no readable box network"):
+        Pipeline(MeshLibrary.open(library_path), bench.encoder, config, CPU)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.config import PasrConfig, RankConfig, RefineConfig, ReframeConfig
+from pasr_perception.config import BoxConfig, PasrConfig, RankConfig, RefineConfig, ReframeConfig
 from pasr_perception.geometry.se3 import make_T
 from pasr_perception.geometry.viewpoints import random_rotations
 from pasr_perception.library.store import MeshLibrary
@@ -24,6 +24,7 @@ SHOWN = np.array([130.0, 90, 190, 150])  # the box of what `Stand` places
 UNCUT = np.zeros(4, dtype=bool)
 CONFIG = ReframeConfig(gain=0.5, least_change=0.05)
 AGAIN = ReframeConfig(rounds=1)
+AS_GIVEN = BoxConfig(tighten=False)
 
 
 class Stand:
@@ -126,7 +127,7 @@ def depth_errors(pipeline: Pipeline, photos: Any) -> list[float]:
 def test_loose_boxes_cost_less_distance_with_a_second_look(bench: Any, library_path: Path, loose: Any):
     library, device = MeshLibrary.open(library_path), torch.device("cpu")
     trusting = RefineConfig(unknowns=3, iterations=1)  # that takes boxes as they are; moving in them mends much itself
-    config = PasrConfig(rank=RankConfig(known_margin=0.0), refine=trusting)
+    config = PasrConfig(boxes=AS_GIVEN, rank=RankConfig(known_margin=0.0), refine=trusting)
     once = depth_errors(Pipeline(library, bench.encoder, config, device), loose)
     twice = dataclasses.replace(config, reframe=AGAIN)
     again = depth_errors(Pipeline(library, bench.encoder, twice, device), loose)
@@ -134,12 +135,12 @@ def test_loose_boxes_cost_less_distance_with_a_second_look(bench: Any, library_p
 
 
 def test_a_second_look_can_be_declined(bench: Any, library_path: Path, loose: Any):
-    config = PasrConfig(reframe=AGAIN)
+    config = PasrConfig(boxes=AS_GIVEN, reframe=AGAIN)
     pipeline = Pipeline(MeshLibrary.open(library_path), bench.encoder, config, torch.device("cpu"))
     frame, detection, _, mesh_id = loose[0]
     asked = []
     pipeline.encode, encode = lambda crops: asked.append(len(crops)) or encode(crops), pipeline.encode  # type: ignore
-    pipeline.detect(frame, [detection], only=[mesh_id], reframe=False)
+    pipeline.detect(frame, [detection], only=[mesh_id], loose=False)
     assert asked == [1]
     pipeline.detect(frame, [detection], only=[mesh_id])
     assert asked == [1, 1, 1]

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pasr_perception.boxes.network import EdgeHead
+from pasr_perception.boxes.weights import load_head
 from pasr_perception.cli.train import train_app
 from pasr_perception.data.synthetic.photo_set import PhotoSet
 from pasr_perception.encoders.efficientnet_lite import NAME, TAPS, EfficientNetLite, unprojected
 from pasr_perception.encoders.tuned import TunedBackbone, load_backbone
 from pasr_perception.training.backbone import TuneConfig
+from pasr_perception.training.boxes import BoxTraining
 from pasr_perception.training.loop import TrainingResult, Validation
 from pasr_perception.training.run import TrainRequest
 
@@ -89,6 +92,27 @@ def test_a_backbone_is_tuned_on_one_part_and_watched_on_the_other(
     said = " ".join(done.output.split())
     assert "tuned: of held-out meshes 0.750 of points matched, 0.875 of photos found, loss 0.500" in said
     assert load_backbone(out, NAME, len(TAPS)).card["validation"]["tuned"]["matched"] == 0.75
+
+
+def test_the_box_network_is_trained_on_one_part_and_judged_by_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scores = {"said": {"error": 0.05, "iou": 0.8}, "tightened": {"error": 0.03, "iou": 0.9}}
+
+    def train(things, held_out, config: BoxTraining, progress) -> tuple[EdgeHead, dict]:
+        assert (things, held_out) == ((tmp_path / "a", "train"), (tmp_path / "a", "validation"))
+        assert (config.crops, config.steps, config.seed) == (9, 7, 2)
+        return EdgeHead(), {"held_out": scores}
+
+    monkeypatch.setattr(PhotoSet, "open", lambda path: path)
+    monkeypatch.setattr("pasr_perception.training.collage.cutouts", lambda photos, part: (photos, part))
+    monkeypatch.setattr("pasr_perception.training.boxes.train_boxes", train)
+    out = tmp_path / "boxes.safetensors"
+    done = pasr("boxes", tmp_path / "a", "-o", out, "--crops", 9, "--steps", 7, "--seed", 2)
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "held-out boxes: edges off by 0.050 -> 0.030 of a side, overlap 0.800 -> 0.900" in said
+    assert load_head(out)[1] == {"held_out": scores}
 
 
 def test_errors_are_one_line(bench, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from pasr_perception.data.records import Truth
 from pasr_perception.encoders.base import EncoderError
 from pasr_perception.encoders.global_embedding import GlobalConfig, GlobalEmbedding, load_global, save_global
 from pasr_perception.evaluation.methods import METHODS, load_ranker, make_method
-from pasr_perception.types import Crop
+from pasr_perception.types import Crop, Detection, Frame
 
 
 class ByColour:
@@ -45,6 +48,16 @@ def test_each_names_meshes_with_poses_and_the_given_ones(pipeline, item, name):
         assert [a.mesh_ids[0] for a in answers] == ["box", "can_red"]
         assert [a.mesh_ids_before[0] for a in answers] == ["box", "can_red"]
     assert all(a.given is None for a in method.ask(item.frame, item.detections))
+
+
+@pytest.mark.parametrize("name", ["pooled", "lifted"])
+def test_all_are_asked_about_the_boxes_that_are_looked_through(pipeline, item, name, monkeypatch):
+    def exchanged(frame: Frame, detections: Sequence[Detection]) -> list[Detection]:
+        return [replace(d, box=other.box) for d, other in zip(detections, detections[::-1], strict=True)]
+
+    monkeypatch.setattr(pipeline, "_tighten", exchanged)
+    answers = make_method(name, pipeline).ask(item.frame, item.detections)
+    assert [a.mesh_ids[0] for a in answers] == ["can_red", "box"]
 
 
 def test_chance_follows_its_seed(pipeline, item):

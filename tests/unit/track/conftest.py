@@ -92,7 +92,7 @@ class World:
         uv = project(CORNERS @ T[:3, :3].T + T[:3, 3], CAMERA.K)
         return Detection(np.concatenate([uv.min(0), uv.max(0)]), class_id=name, id=track)
 
-    def detect(self, frame: Frame, detections: Sequence[Detection], covariances: bool, reframe: bool) -> FrameResult:
+    def detect(self, frame: Frame, detections: Sequence[Detection], covariances: bool, loose: bool) -> FrameResult:
         (detection,) = detections
         self.searched.append(detection.class_id)
         self.now += SEARCH_S
