@@ -1,7 +1,7 @@
 """Ablations, PASR's and ours: one thing is changed at a time, on photos whose crops are encoded once.
 
 PASR varies the number of refinement steps and of views (n elevations x 3n azimuths x n in-plane turns: 24, 81, 192, 648). Ours
-are the solver, what else it may move, and where point features come from. Boxes are looked through once, as they are.
+are the solver, what else it may move, and where point features come from. Boxes are tightened and looked through once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from pasr_perception.config import RefineConfig
-from pasr_perception.crop import crop_detections
 from pasr_perception.data.synthetic.photo_set import PhotoRecord, PhotoSet
 from pasr_perception.evaluation.methods import RANKED, Answer
 from pasr_perception.evaluation.retrieval import Outcome, retrieval_scores, split_by
@@ -62,9 +61,9 @@ def look_at_photos(pipeline: Pipeline, photos: PhotoSet, protocol: PhotoProtocol
         tell(record.name, done, len(records))
         item = photos.frame(record, protocol.boxes)
         detection = Detection(asked_box(item, record, protocol), id=record.name)
-        crops = crop_detections(item.frame, [detection], pipeline.crop_spec)[0]
-        if crops:
-            found.append(Asked(record, item.frame.camera, crops[0], pipeline.encode(crops)))
+        look = pipeline.look(item.frame, [detection])
+        if look.maps is not None:
+            found.append(Asked(record, item.frame.camera, look.crops[0], look.maps))
     return found
 
 
