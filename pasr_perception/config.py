@@ -106,7 +106,7 @@ class RefineConfig:
     """Refinement of the best candidates: Newton's method, or AdamW as published (lr 0.01, decay 0.01, 50 steps; PASR 3.3)."""
 
     method: str = "newton"  # newton | adamw
-    top_k: int = 5  # candidates that are refined; the others keep their coarse pose and score
+    top_k: int = 10  # candidates that are refined; the others keep their coarse pose and score
     unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
     finalists: int = 2  # of newton: candidates that go on after the first iteration, the others rest there
@@ -211,6 +211,7 @@ class TrackConfig:
 
     budget_s: float = 0.5  # time that one frame may take; what does not fit waits, most needed first [s]
     search_share: float = 0.5  # of the budget that searches may take while tracked objects wait
+    refined: int = 5  # candidates that a search of a track refines at most; more win single photos and lose over time
     iterations: int = 2  # of refinement from a predicted pose, one rendering each
     unknowns: int = 6  # of that refinement: 3: rotation, 5: and shift in the crop, 6: and scale
     confirm: float = 0.95  # probability of the best mesh from which a tentative track is tracked
@@ -239,7 +240,7 @@ class TrackConfig:
         _require(self.look_again_s >= 0, "track.look_again_s", "0 or more", self.look_again_s)
         for name in ("search_share", "min_iou", "appearance_weight"):
             _require(0 <= getattr(self, name) <= 1, f"track.{name}", "0..1", getattr(self, name))
-        for name in ("iterations", "confirm_looks", "rival_every"):
+        for name in ("refined", "iterations", "confirm_looks", "rival_every"):
             _require(getattr(self, name) >= 1, f"track.{name}", "at least 1", getattr(self, name))
         _require(self.unknowns in (3, 5, 6), "track.unknowns", "3, 5 or 6", self.unknowns)
         _require(0.5 <= self.confirm < 1, "track.confirm", "0.5 or more, below 1", self.confirm)

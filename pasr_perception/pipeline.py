@@ -113,16 +113,18 @@ class Pipeline:
         only: Sequence[str | None] | None = None,
         covariances: bool = True,
         loose: bool = True,
+        refine: RefineConfig | None = None,
     ) -> FrameResult:
         """Identify and locate every detection; `only` restricts a detection to one mesh id (its pose is then all that is asked).
 
         Best poses come with their `covariances`, unless that is not wanted. Boxes are taken to be `loose`: they are made tight
-        and looked through again as `config.boxes` and `config.reframe` say; otherwise they are taken as they are.
+        and looked through again as `config.boxes` and `config.reframe` say; otherwise they are taken as they are. `refine` stands
+        for `config.refine`.
         """
         wanted = self._wanted(detections, only)
         look = self.look(frame, detections, loose)
         asked = None if only is None else [wanted[id(d)] for d in look.asked]
-        return self.explain(look, asked, covariances, loose)
+        return self.explain(look, asked, covariances, loose, refine)
 
     def look(self, frame: Frame, detections: Sequence[Detection], loose: bool = True) -> Look:
         """Tighten boxes, crop and encode: all that does not depend on which meshes are asked about."""
@@ -150,7 +152,12 @@ class Pipeline:
         return detections if self._tighten is None else self._tighten(frame, detections)
 
     def explain(
-        self, look: Look, only: Sequence[int | None] | None = None, covariances: bool = True, loose: bool = True
+        self,
+        look: Look,
+        only: Sequence[int | None] | None = None,
+        covariances: bool = True,
+        loose: bool = True,
+        refine: RefineConfig | None = None,
     ) -> FrameResult:
         """`detect` for detections that were looked at; `only` restricts each crop to a mesh, by its index."""
         if look.maps is None:
@@ -159,13 +166,13 @@ class Pipeline:
         for _ in range(self.config.reframe.rounds if loose else 0):
             searched = self._searched_again(frame, searched, only)
         crops, maps, times = searched.crops, searched.maps, [time.perf_counter()]
-        refined = self.refine(searched.candidates, maps, crops)
+        refined = self.refine(searched.candidates, maps, crops, refine)
         times.append(time.perf_counter())
         before, after = self._rank(searched.candidates), self._rank(refined)
         times.append(time.perf_counter())
         sure: Sequence[np.ndarray | None] = [None] * len(crops)
         if covariances:
-            sure = self._uncertainty(after, maps, crops, frame.camera, self.config.refine)
+            sure = self._uncertainty(after, maps, crops, frame.camera, refine or self.config.refine)
         told = (Told(*each) for each in zip(look.asked, crops, before, after, sure, strict=True))
         objects = [self.placing.estimate(frame, each) for each in told]
         times.append(time.perf_counter())

@@ -14,6 +14,12 @@ train_app = typer.Typer(
     no_args_is_help=True,
 )
 
+TrainPhotos = Annotated[Path, typer.Argument(help="Photos that `pasr data generate` made of meshes for training.")]
+WatchedPhotos = Annotated[
+    Path | None,
+    typer.Option(help="Photos of meshes for validation, that say how good it is; default: the same folder."),
+]
+Weights = Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")]
 STOPPED = "stopped; finished epochs and observations are kept (go on with the same command and --resume)"
 
 
@@ -78,7 +84,7 @@ def points(
 @train_app.command("global")
 def global_embedding(
     cache: Annotated[Path, typer.Argument(help="Folder of observations that `pasr train points` made.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    output: Weights,
     steps: Annotated[int, typer.Option(min=2)] = 1500,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -108,7 +114,7 @@ def global_embedding(
 @train_app.command()
 def adapter(
     cache: Annotated[Path, typer.Argument(help="Folder of observations that `pasr train points` made.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    output: Weights,
     steps: Annotated[int, typer.Option(min=1)] = 2500,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -132,12 +138,9 @@ def adapter(
 
 @train_app.command()
 def backbone(
-    photos: Annotated[Path, typer.Argument(help="Photos that `pasr data generate` made of meshes for training.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
-    watched: Annotated[
-        Path | None,
-        typer.Option(help="Photos of meshes for validation, that say when to stop; default: the same folder."),
-    ] = None,
+    photos: TrainPhotos,
+    output: Weights,
+    watched: WatchedPhotos = None,
     steps: Annotated[int, typer.Option(min=0, help="0: the published weights.")] = 700,
     learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 1e-4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -169,12 +172,9 @@ def backbone(
 
 @train_app.command()
 def boxes(
-    photos: Annotated[Path, typer.Argument(help="Photos that `pasr data generate` made of meshes for training.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
-    watched: Annotated[
-        Path | None,
-        typer.Option(help="Photos of meshes for validation, that the network is judged by; default: the same folder."),
-    ] = None,
+    photos: TrainPhotos,
+    output: Weights,
+    watched: WatchedPhotos = None,
     crops: Annotated[int, typer.Option(min=1, help="Boxes to learn from; 0.1 MB each.")] = 16000,
     steps: Annotated[int, typer.Option(min=0)] = 900,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -52,6 +52,8 @@ class Looker:
         self._confidence = pipeline.config.confidence
         self._entries = {entry.id: entry for entry in pipeline.library.entries}
         self._warm = WarmStart(pipeline, config)
+        single = pipeline.config.refine
+        self._refine = replace(single, top_k=min(single.top_k, config.refined))
 
     def look(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> bool:
         """A warm start; False where it did not fit and the object had better be searched now."""
@@ -109,7 +111,7 @@ class Looker:
     def search(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> None:
         detection = self._steadied(frame, track, detection, T_ref_cam)
         # a box that many sightings make together is not looked through again
-        result = self._pipeline.detect(frame, [detection], covariances=False, loose=False)
+        result = self._pipeline.detect(frame, [detection], covariances=False, loose=False, refine=self._refine)
         track.searched_ns, track.strikes = frame.stamp_ns, 0
         if not result.objects:
             track.reason = result.rejected[0][1] if result.rejected else "no pose explains its box"

@@ -247,7 +247,7 @@ def test_changes_are_made_together_or_not_at_all(start: Callable[..., Robot]) ->
     robot = start(pipeline)
     changes = [Parameter("refine.top_k", value=2), Parameter("refine.iterations", value=-1)]
     assert not robot.node.set_parameters_atomically(changes).successful
-    assert pipeline.config.refine.top_k == 5
+    assert pipeline.config.refine.top_k == 10
     changes = [Parameter("refine.top_k", value=2), Parameter("refine.iterations", value=1)]
     assert robot.node.set_parameters_atomically(changes).successful
     assert (pipeline.config.refine.top_k, pipeline.config.refine.iterations) == (2, 1)

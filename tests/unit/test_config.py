@@ -19,6 +19,7 @@ from pasr_perception.config import (
     RankConfig,
     RefineConfig,
     ReframeConfig,
+    TrackConfig,
     from_mapping,
     load_config,
 )
@@ -110,6 +111,7 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (RefineConfig, {"weight_decay": -1.0}, r"refine\.weight_decay"),
         (BoxConfig, {"gain": 0.0}, r"boxes\.gain: expected more than 0, at most 1, got 0\.0"),
         (BoxConfig, {"gain": 1.1}, r"boxes\.gain"),
+        (TrackConfig, {"refined": 0}, r"track\.refined: expected at least 1, got 0"),
         (ReframeConfig, {"rounds": -1}, r"reframe\.rounds: expected 0 or more, got -1"),
         (ReframeConfig, {"gain": 0.0}, r"reframe\.gain: expected more than 0, at most 1, got 0\.0"),
         (ReframeConfig, {"least_change": 1.0}, r"reframe\.least_change"),

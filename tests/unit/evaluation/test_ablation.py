@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.crop import crop_detections
 from pasr_perception.data.records import Truth
 from pasr_perception.data.synthetic.photo_set import PhotoRecord
 from pasr_perception.evaluation.ablation import GRIDS, OFF, Asked, Beside, ablate, gridded, refined, searched, view_grid
@@ -58,8 +57,9 @@ def photos(pipeline: Pipeline, scene: SimpleNamespace) -> list[Photo]:
     for mesh_id, level in (("can_red", "L0"), ("can_blue", "L2")):
         T = scene.pose(0.02, 0.0)
         item = scene.bag_frame(0, [Truth(mesh_id, mesh_id, T)])
-        crop = crop_detections(item.frame, item.detections, pipeline.crop_spec)[0][0]
-        asked = Asked(record(mesh_id, mesh_id, T, level), item.frame.camera, crop, pipeline.encode([crop]))
+        look = pipeline.look(item.frame, item.detections)
+        assert look.maps is not None
+        asked = Asked(record(mesh_id, mesh_id, T, level), item.frame.camera, look.crops[0], look.maps)
         found.append(Photo(item.frame, item.detections[0], asked))
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pasr_perception.config import ConfidenceConfig, PasrConfig, TrackConfig
+from pasr_perception.config import ConfidenceConfig, PasrConfig, RefineConfig, TrackConfig
 from pasr_perception.crop import CropError
 from pasr_perception.geometry.camera import project
 from pasr_perception.geometry.se3 import make_T
@@ -64,6 +64,7 @@ class World:
     now: float = 0.0
     things: dict[str, Thing] = field(default_factory=dict)
     searched: list[str] = field(default_factory=list)
+    refined: list[int] = field(default_factory=list)  # candidates that each search may refine
     looked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     uncroppable: bool = False
     alike: float = 0.0  # of all renderings to the first one's
@@ -92,8 +93,11 @@ class World:
         uv = project(CORNERS @ T[:3, :3].T + T[:3, 3], CAMERA.K)
         return Detection(np.concatenate([uv.min(0), uv.max(0)]), class_id=name, id=track)
 
-    def detect(self, frame: Frame, detections: Sequence[Detection], covariances: bool, loose: bool) -> FrameResult:
+    def detect(
+        self, frame: Frame, detections: Sequence[Detection], covariances: bool, loose: bool, refine: RefineConfig
+    ) -> FrameResult:
         (detection,) = detections
+        self.refined.append(refine.top_k)
         self.searched.append(detection.class_id)
         self.now += SEARCH_S
         thing = self.things[detection.class_id]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.se3 import make_T
 from pasr_perception.track.tracker import Tracker
 from pasr_perception.types import Detection, TrackState
@@ -33,6 +34,15 @@ def test_a_new_object_is_searched_then_followed(film):
     assert len(it.world.searched) <= 3  # the last ones because its mesh rested on little
     assert len(it.world.looked) == 20  # the second frame searched once more
     assert it.world.checks >= 22  # a library cut short while mapped would end the process
+
+
+def test_searches_of_tracks_refine_as_many_candidates_as_they_may(film):
+    few, many = film(refined=3), film(refined=99)
+    for it in (few, many):
+        it.world.put("a")
+        it.step(it.world.detection("a"))
+    assert few.world.refined == [3]
+    assert many.world.refined == [RefineConfig().top_k]  # no more than single photos do
 
 
 def test_what_goes_out_of_sight_coasts_is_lost_and_is_given_up(film):
