@@ -12,7 +12,7 @@ from pasr_perception.encoders.global_embedding import GlobalConfig
 from pasr_perception.training.contrast import ContrastConfig, Pairs, contrast, shape_features, train_global
 
 SMALL = ContrastConfig(
-    steps=60, batch_size=3, members=64, learning_rate=3e-3, model=GlobalConfig(hidden=24, embedding=8)
+    steps=150, batch_size=3, members=64, learning_rate=3e-3, model=GlobalConfig(hidden=24, embedding=8)
 )
 
 
