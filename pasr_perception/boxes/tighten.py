@@ -6,7 +6,6 @@ thing (docs/adr/0015-tight-boxes.md). An edge at the image's border stays: what 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,9 +16,9 @@ from pasr_perception.boxes.network import CROP, Trunk, beliefs, expected
 from pasr_perception.boxes.weights import load_head, shipped_weights
 from pasr_perception.config import BoxConfig
 from pasr_perception.crop import crop_detections
+from pasr_perception.encoders.base import image_batch
+from pasr_perception.geometry.boxes import sides
 from pasr_perception.types import Camera, Crop, Detection, Frame
-
-logger = logging.getLogger(__name__)
 
 LEAST_SIDE = 24.0  # pixels of the image; of what is smaller, edges cannot be seen well enough
 
@@ -46,7 +45,7 @@ class Tightener:
     @torch.no_grad()
     def _moved(self, crops: Sequence[Crop]) -> np.ndarray:
         """Where the boxes of crops should end [B, 4], in their pixels."""
-        images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2)
+        images = image_batch([c.image for c in crops])
         boxes = torch.tensor(np.stack([c.box for c in crops]), dtype=torch.float32, device=self._device)
         edges = expected(beliefs(self._head(self._trunk(images.to(self._device)), boxes), boxes))
         return (boxes + self._gain * (edges - boxes)).double().cpu().numpy()
@@ -61,7 +60,6 @@ def _side(box: np.ndarray) -> float:
 def in_image(crop: Crop, moved: np.ndarray, camera: Camera) -> np.ndarray:
     """The detection's box [4] with its edges moved as `moved` [4] differs from `crop.box`, within the image."""
     box = np.asarray(crop.detection.box, dtype=np.float64)
-    pixels = (box[2:] - box[:2]) / (crop.box[2:] - crop.box[:2])  # of the image per pixel of the crop
-    tight = box + (moved - crop.box) * np.tile(pixels, 2)
+    tight = box + (moved - crop.box) * (sides(box) / sides(crop.box))
     within = np.clip(tight, 0, [camera.width, camera.height] * 2)
     return np.where(crop.clipped, box, within)

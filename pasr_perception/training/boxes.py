@@ -7,9 +7,8 @@ is frozen, so crops become taps once, and an epoch costs the head alone.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +19,11 @@ from pasr_perception.boxes.network import CROP, EdgeHead, Trunk, beliefs, expect
 from pasr_perception.crop import crop_detections, inscribed_ellipse
 from pasr_perception.data.detector import jitter_box
 from pasr_perception.data.synthetic.photo_set import mask_box
+from pasr_perception.encoders.base import image_batch
 from pasr_perception.geometry.boxes import iou
 from pasr_perception.geometry.camera import project, rays
 from pasr_perception.training.collage import SIZE, Collage, Cutout, collage
 from pasr_perception.types import Camera, Crop, Detection, Frame
-
-logger = logging.getLogger(__name__)
 
 CAMERA = Camera(*SIZE, np.array([[600.0, 0, SIZE[0] / 2], [0, 600.0, SIZE[1] / 2], [0, 0, 1]]))
 LEAST_SEEN = 0.35  # share of a thing that must be seen to ask about it
@@ -78,7 +76,8 @@ class Asked:
         return len(self.box)
 
     def chosen(self, index: torch.Tensor) -> Asked:
-        return Asked([t[index] for t in self.taps], self.box[index], self.true[index], self.free[index])
+        """Some of them, their taps in float32."""
+        return Asked([t[index].float() for t in self.taps], self.box[index], self.true[index], self.free[index])
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,8 @@ def asked(
     parts: list[Asked] = []
     while (done := sum(map(len, parts))) < count:
         tell("looking at collages", done, count)
-        parts += _looked_at(collage(things, rng), config, jitter, (trunk, rng))
+        some = _looked_at(collage(things, rng), config, jitter, (trunk, rng))
+        parts += [] if some is None else [some]
     taps = [torch.cat(each)[:count] for each in zip(*(p.taps for p in parts), strict=True)]
     box, true, free = (torch.cat([getattr(p, name) for p in parts])[:count] for name in ("box", "true", "free"))
     return Asked(taps, box, true, free)
@@ -126,17 +126,17 @@ def asked(
 
 def _looked_at(
     picture: Collage, config: BoxTraining, jitter: tuple[float, float], tools: tuple[Trunk, np.random.Generator]
-) -> Iterator[Asked]:
+) -> Asked | None:
     trunk, rng = tools
     true = {id(detection): (detection, box) for detection, box in loose_boxes(picture, jitter, config.whole_share, rng)}
     crops, _ = crop_detections(Frame(picture.image, CAMERA), [d for d, _ in true.values()], CROP)
     if not crops:
-        return
-    images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2)
+        return None
+    images = image_batch([c.image for c in crops])
     ends = np.stack([seen_in(c, true[id(c.detection)][1], CAMERA) for c in crops])
     box = torch.tensor(np.stack([c.box for c in crops]), dtype=torch.float32)
     free = torch.from_numpy(~np.stack([c.clipped for c in crops]))
-    yield Asked([t.half() for t in trunk(images)], box, torch.tensor(ends, dtype=torch.float32), free)
+    return Asked([t.half() for t in trunk(images)], box, torch.tensor(ends, dtype=torch.float32), free)
 
 
 def objective(logits: torch.Tensor, part: Asked) -> torch.Tensor:
@@ -154,7 +154,7 @@ def tightened(head: EdgeHead, part: Asked, batch: int = 64) -> torch.Tensor:
     found = []
     for index in torch.arange(len(part)).split(batch):
         some = part.chosen(index)
-        edges = expected(beliefs(head([t.float() for t in some.taps], some.box), some.box))
+        edges = expected(beliefs(head(some.taps, some.box), some.box))
         found.append(torch.where(some.free, edges, some.box))
     return torch.cat(found)
 
@@ -162,9 +162,7 @@ def tightened(head: EdgeHead, part: Asked, batch: int = 64) -> torch.Tensor:
 def scores(box: torch.Tensor, part: Asked) -> BoxScores:
     """Of boxes [N, 4] against the true ones."""
     error = ((box - part.true) / sides(part.box)).abs()[part.free]
-    overlap = [
-        iou(a[None], b[None])[0, 0] for a, b in zip(box.double().numpy(), part.true.double().numpy(), strict=True)
-    ]
+    overlap = iou(box.double().numpy(), part.true.double().numpy()).diagonal()
     return BoxScores(float(error.mean()), float(np.mean(overlap)))
 
 
@@ -181,7 +179,7 @@ def train_boxes(
     began, rng = time.perf_counter(), torch.Generator().manual_seed(config.seed)
     for step in range(config.steps):
         some = part.chosen(torch.randint(len(part), (config.batch,), generator=rng))
-        loss = objective(head([t.float() for t in some.taps], some.box), some)
+        loss = objective(head(some.taps, some.box), some)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
