@@ -115,6 +115,7 @@ class RefineConfig:
     )
     robust_scale: float = 3.0  # of newton: pixels whose residual is this many medians pull a quarter; 0 = all alike
     coverage_weight: float = 0.35  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs
+    contour_weight: float = 28.0  # spreads of margin between a contour that the crop shows and none; 0 = not looked at
     steps: int = 50  # of adamw; 0 turns refinement off
     learning_rate: float = 0.01  # of AdamW, radians
     weight_decay: float = 0.01  # of AdamW, pulls towards the start
@@ -140,7 +141,7 @@ class RefineConfig:
         _require(self.unknowns in (3, 5, 6), "refine.unknowns", "3, 5 or 6", self.unknowns)
         for name in ("iterations", "polish", "steps"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
-        for name in ("robust_scale", "coverage_weight", "weight_decay"):
+        for name in ("robust_scale", "coverage_weight", "contour_weight", "weight_decay"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
         scale_is_held = self.unknowns == 3 or self.coverage_weight > 0
         _require(scale_is_held, "refine.coverage_weight", "more than 0 with 5 or 6 unknowns", self.coverage_weight)

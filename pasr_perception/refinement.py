@@ -1,16 +1,20 @@
-"""The refine stage: the best candidates of every crop, each refined in the turned crop that it was found in, and valued anew."""
+"""The refine stage: the best candidates of every crop, each refined in the turned crop that it was found in, and valued anew.
+
+Contours are looked at here (`contour.py`): at all candidates' coarse poses, to choose whom to refine, and again where they end up.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from pasr_perception.chroma import crop_chroma, splats_agreement
 from pasr_perception.coarse import quarter_turns, values
 from pasr_perception.config import CoarseConfig, RefineConfig
+from pasr_perception.contour import NEUTRAL, CropEdges, contour_agreement
 from pasr_perception.library.resident import ResidentLibrary
 from pasr_perception.refine import (
     Boxes,
@@ -18,6 +22,7 @@ from pasr_perception.refine import (
     Contest,
     Hypotheses,
     Pose,
+    Refined,
     RenderScene,
     outline_size,
     polish,
@@ -36,7 +41,7 @@ def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Heads:
-    """The candidates of all crops that are refined, H in all."""
+    """Candidates of all crops that are looked at together, H in all."""
 
     sizes: tuple[int, ...]  # how many of each crop
     crop: torch.Tensor  # [H] int64
@@ -44,18 +49,18 @@ class Heads:
     mesh: torch.Tensor  # [H] int64, on the CPU
     rotation: torch.Tensor  # [H, 3, 3] in the crop as it is
     agreement: torch.Tensor  # [H] of colours
+    contour: torch.Tensor  # [H] what contours add to the value
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidates], top_k: int, device: torch.device) -> Heads:
-        """The first `top_k` of each crop."""
-        sizes = tuple(min(top_k, len(c.mesh_index)) for c in candidates)
+    def of(cls, candidates: Sequence[Candidates], part: slice, device: torch.device) -> Heads:
+        """Part of each crop's, such as the first ten."""
+        meshes = [c.mesh_index[part] for c in candidates]
+        sizes = tuple(map(len, meshes))
         crop = torch.arange(len(candidates)).repeat_interleave(torch.tensor(sizes)).to(device)
-        first = [(c, slice(n)) for c, n in zip(candidates, sizes, strict=True)]
-        turn, rotation = (torch.cat([getattr(c, name)[n] for c, n in first]) for name in ("turn", "rotation"))
-        mesh = torch.cat([c.mesh_index[n] for c, n in first]).cpu()
-        unknown = rotation.new_zeros(len(mesh))
-        agreements = [unknown[: n.stop] if c.agreement is None else c.agreement[n] for c, n in first]
-        return cls(sizes, crop, turn, mesh, rotation, torch.cat(agreements))
+        turn, rotation = (torch.cat([getattr(c, name)[part] for c in candidates]) for name in ("turn", "rotation"))
+        agreements = [torch.zeros_like(c.value)[part] if c.agreement is None else c.agreement[part] for c in candidates]
+        contour = [torch.zeros_like(c.value)[part] if c.contour is None else c.contour[part] for c in candidates]
+        return cls(sizes, crop, turn, torch.cat(meshes).cpu(), rotation, torch.cat(agreements), torch.cat(contour))
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,11 @@ class Refinement:
         """Refine each crop's first `top_k` candidates; maps as `Pipeline.refine` has them."""
         if not config.enabled:
             return list(candidates)
+        seen = CropEdges.of(crops) if config.contour_weight > 0 else None
+        if seen is not None:
+            candidates = self._by_contours(candidates, seen, config.contour_weight)
         heads, boxes, flat = (
-            Heads.of(candidates, config.top_k, self.device),
+            Heads.of(candidates, slice(config.top_k), self.device),
             Boxes.of(crops, self.device),
             maps.flatten(0, 1),
         )
@@ -90,27 +98,55 @@ class Refinement:
         agreement = self._agreement(pose, start.cloud, clouds, heads.crop, crops)
         spread = self.space.rivals.spread[heads.mesh].to(self.device)
         value = values(result.similarity, mismatch, agreement, spread, self.config)
+        scaled = self._scaled(result)
+        if seen is not None:
+            shown = Pose(pose.rotation, shift, scaled)
+            value += config.contour_weight * self._of_contours(shown, start.cloud, clouds, heads, seen)
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             first = best_of_each(self.space.rivals.margin(value.cpu(), heads.mesh), heads.sizes).to(self.device)
             fine = polish(start.chosen(first), result.chosen(first), clouds, flat, self.scene, config.polish)
             result = result.replaced(fine, first)
-        scaled = result.log_scale + splat_margin(self.scene) * (result.log_scale != 0)
         displacement = torch.cat([shift, scaled[:, None]], 1)
         found = back @ result.rotation, result.similarity, value, agreement, displacement
         refined = zip(*(t.split(heads.sizes) for t in found), strict=True)
         return [c.with_refined(*each) for c, each in zip(candidates, refined, strict=True)]
 
     def _start(self, heads: Heads, cloud: torch.Tensor, boxes: Boxes, turns: int) -> Hypotheses:
-        """The heads in their turned crops; colours that agree count in their contest, as far as they are known before."""
+        """The heads in their turned crops; colours and contours count in their contest, as far as they are known before."""
         rivals = self.space.rivals
         offset, spread = (t[heads.mesh].to(self.device) for t in (rivals.offset, rivals.spread))
+        known = self.config.colour_weight * spread * heads.agreement + heads.contour
         return Hypotheses(
             quarter_turns(-heads.turn) @ heads.rotation,
             cloud,
             heads.crop * turns + (heads.turn if turns > 1 else 0),
             boxes.chosen(heads.crop).turned(heads.turn),
-            Contest(heads.crop, offset - self.config.colour_weight * spread * heads.agreement, spread),
+            Contest(heads.crop, offset - known, spread),
         )
+
+    def _scaled(self, result: Refined) -> torch.Tensor:
+        """Log scale [H] of the objects themselves, whose splats reach beyond them."""
+        return result.log_scale + splat_margin(self.scene) * (result.log_scale != 0)
+
+    def _of_contours(
+        self, pose: Pose, cloud: torch.Tensor, clouds: Clouds, heads: Heads, seen: CropEdges
+    ) -> torch.Tensor:
+        """What contours at poses [H] in the crops as they are say for or against them, in their meshes' spreads."""
+        agreement = contour_agreement(pose, cloud, clouds, seen, heads.crop, self.scene)
+        return self.space.rivals.spread[heads.mesh].to(self.device) * (agreement - NEUTRAL)
+
+    def _by_contours(self, candidates: Sequence[Candidates], seen: CropEdges, weight: float) -> list[Candidates]:
+        """The same, ordered anew with what their contours say before refinement."""
+        everyone = Heads.of(candidates, slice(None), self.device)
+        meshes, cloud = torch.unique(everyone.mesh, return_inverse=True)
+        clouds, pose = self.space.clouds(meshes.tolist()), Pose.by_outline(everyone.rotation)
+        worth = weight * self._of_contours(pose, cloud.to(self.device), clouds, everyone, seen)
+        ordered = []
+        for c, more in zip(candidates, worth.split(everyone.sizes), strict=True):
+            value = c.value + more
+            order = self.space.rivals.margin(value.cpu(), c.mesh_index.cpu()).argsort(descending=True, stable=True)
+            ordered.append(replace(c, value=value, contour=more).chosen(order))
+        return ordered
 
     def _mismatch(self, rotation: torch.Tensor, outer: torch.Tensor, boxes: Boxes) -> torch.Tensor:
         """How much outlines [H] differ in aspect from their boxes; outer [H, K, 3]."""

@@ -7,10 +7,10 @@ Metres, radians, seconds, pixels with centres at +0.5. `T_a_b` maps coordinates 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -84,6 +84,16 @@ class Candidates:
     )  # [k] float32, what orders them: similarity less the outline's mismatch with the box, colours added
     agreement: torch.Tensor | None = None  # [k] float32 of colours, -1..1; None where they were not compared
     displacement: torch.Tensor | None = None  # [k, 3] off the placement by outline: shift x, y (crop sizes), log scale
+    contour: torch.Tensor | None = None  # [k] float32, what contours at the coarse poses add to the value
+
+    def chosen(self, index: torch.Tensor) -> Candidates:
+        """Some of them, in another order."""
+
+        def there(values: torch.Tensor | None) -> torch.Tensor | None:
+            return None if values is None else values[index.to(values.device)]
+
+        picked: dict[str, Any] = {f.name: there(getattr(self, f.name)) for f in fields(self)}
+        return Candidates(**picked)
 
     def with_refined(
         self,

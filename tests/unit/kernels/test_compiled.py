@@ -9,7 +9,18 @@ import numba
 import numpy as np
 import pytest
 
-from pasr_perception.kernels import carried, chroma, compiled, outline, placement, poses, prepare, products, splat
+from pasr_perception.kernels import (
+    carried,
+    chroma,
+    compiled,
+    contour,
+    outline,
+    placement,
+    poses,
+    prepare,
+    products,
+    splat,
+)
 
 KERNELS = (
     products._products,
@@ -22,6 +33,10 @@ KERNELS = (
     chroma._of_splat,
     carried._model,
     outline._outline,
+    contour.shades,
+    contour.strongest_edges,
+    contour.mark,
+    contour.look_along,
 )
 
 

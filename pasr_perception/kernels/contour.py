@@ -1,0 +1,139 @@
+"""What a crop shows along the contour of a silhouette, and on either side of it: the loops of `contour.evidence`.
+
+They run on the CPU whatever the device: a contour is some hundreds of pixels. Their twins are in the tests.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pasr_perception.kernels.compiled import kernel, trial
+
+CLOSING = 4.0  # pixels: gaps between points that are twice as wide are closed
+BAND = 12.0  # pixels on either side of the contour whose colours are compared
+REACH = 4  # pixels to either side of the contour within which an edge counts
+BLUR = 8.0  # pixels squared, an edge k pixels off counts exp(-k^2 / BLUR)
+FAINT = 1.0  # units of CIELAB per pixel: an edge as strong as this counts half
+SHADES = 16  # of red, green and blue each
+NOWHERE = 1e-6  # length of a normal that has no direction
+
+
+@kernel
+def strongest_edges(smooth: np.ndarray, edges: np.ndarray) -> None:
+    """Gradient in x and y (Scharr's) of the channel of smooth [S, S, 3] that changes most, and its length, to edges [S, S, 3]."""
+    last, channels = smooth.shape[0] - 1, smooth.shape[2]
+    for y in range(last + 1):
+        above, below = max(y - 1, 0), min(y + 1, last)
+        for x in range(last + 1):
+            left, right = max(x - 1, 0), min(x + 1, last)
+            edges[y, x, 2] = np.float32(-1)
+            for c in range(channels):
+                corner = smooth[below, right, c] - smooth[above, left, c]  # of one diagonal, and then of the other
+                other = smooth[above, right, c] - smooth[below, left, c]
+                across = (3 * (corner + other) + 10 * (smooth[y, right, c] - smooth[y, left, c])) / np.float32(32)
+                down = (3 * (corner - other) + 10 * (smooth[below, x, c] - smooth[above, x, c])) / np.float32(32)
+                square = across * across + down * down
+                if square > edges[y, x, 2]:
+                    edges[y, x, 0], edges[y, x, 1], edges[y, x, 2] = across, down, square
+            edges[y, x, 2] = math.sqrt(edges[y, x, 2])
+
+
+@kernel
+def shades(small: np.ndarray, image: np.ndarray, nothing: np.ndarray, shade: np.ndarray) -> None:
+    """The cell [S, S] of each colour of small [S, S, 3]; -1 there and next to it where image [L, L, 3] has the colour `nothing`."""
+    size, large = small.shape[0], image.shape[0]
+    width = 256 // SHADES
+    for y in range(size):
+        for x in range(size):
+            red, green, blue = small[y, x, 0] // width, small[y, x, 1] // width, small[y, x, 2] // width
+            shade[y, x] = (red * SHADES + green) * SHADES + blue
+    for v in range(large):
+        for u in range(large):
+            if image[v, u, 0] == nothing[0] and image[v, u, 1] == nothing[1] and image[v, u, 2] == nothing[2]:
+                y, x = v * size // large, u * size // large
+                for j in range(max(y - 1, 0), min(y + 2, size)):
+                    for i in range(max(x - 1, 0), min(x + 2, size)):
+                        shade[j, i] = -1
+
+
+@kernel
+def mark(uv: np.ndarray, border: int, marks: np.ndarray) -> None:
+    """Set the pixels [T, T] uint8 that hold points uv [N, 2] to 0; `border` pixels around the crop are part of it."""
+    side = marks.shape[0]
+    for i in range(uv.shape[0]):
+        x, y = math.floor(uv[i, 0]) + border, math.floor(uv[i, 1]) + border
+        if 0 <= x < side and 0 <= y < side:
+            marks[y, x] = 0
+
+
+@kernel
+def _at_contour(
+    inner: np.ndarray, border: int, x: int, y: int, edges: np.ndarray, shade: np.ndarray, fit: np.ndarray
+) -> None:
+    """How well the crop's edges fit one pixel of the contour, 0..1, added to fit [2], and that one more was seen; none is not."""
+    normal_x, normal_y, size = np.float32(0), np.float32(0), edges.shape[0]
+    for j in range(-2, 3):
+        for i in range(-2, 3):
+            normal_x += i * inner[y + border + j, x + border + i]
+            normal_y += j * inner[y + border + j, x + border + i]
+    length = math.sqrt(normal_x * normal_x + normal_y * normal_y)
+    if length < NOWHERE:
+        return
+    normal_x /= length  # inwards
+    normal_y /= length
+    best = np.float32(-1)
+    for k in range(-REACH, REACH + 1):
+        i = math.floor(x + (k - 0.5) * normal_x + 0.5)  # the contour is half a pixel outside of its pixels' middles
+        j = math.floor(y + (k - 0.5) * normal_y + 0.5)
+        if 0 <= i < size and 0 <= j < size and shade[j, i] >= 0:
+            across = abs(edges[j, i, 0] * normal_x + edges[j, i, 1] * normal_y)
+            best = max(best, across / (edges[j, i, 2] + FAINT) * math.exp(-k * k / BLUR))
+    if best >= 0:
+        fit[0] += best
+        fit[1] += 1
+
+
+@kernel
+def look_along(
+    inner: np.ndarray, outer: np.ndarray, edges: np.ndarray, shade: np.ndarray, counts: np.ndarray, found: np.ndarray
+) -> None:
+    """Edges along the contour and how colours differ across it, both 0..1, to found [3], with how many pixels say so.
+
+    inner, outer [T, T] as `contour.distances` has them; edges [S, S, 3] and shade [S, S] of the crop; counts [2, C] is scratch.
+    """
+    size = edges.shape[0]
+    border = (inner.shape[0] - size) // 2
+    counts[:] = 0
+    fit, inside, outside = np.zeros(2, np.float32), np.float32(0), np.float32(0)
+    for y in range(size):
+        for x in range(size):
+            if shade[y, x] < 0:
+                continue
+            depth = inner[y + border, x + border] - CLOSING
+            if 0 < depth <= 1:
+                _at_contour(inner, border, x, y, edges, shade, fit)
+            elif 1 < depth < BAND:
+                counts[0, shade[y, x]] += 1
+                inside += 1
+            elif depth <= 0 and 1 < outer[y + border, x + border] < BAND:
+                counts[1, shade[y, x]] += 1
+                outside += 1
+    shared = np.float32(0)
+    for i in range(counts.shape[1]):
+        shared += math.sqrt(counts[0, i] * counts[1, i])
+    found[0] = fit[0] / max(fit[1], np.float32(1))
+    found[1] = 1 - shared / math.sqrt(max(inside * outside, np.float32(1)))
+    found[2] = min(fit[1], inside, outside)
+
+
+@trial
+def _on_one_pixel() -> None:
+    image = np.zeros((1, 1, 3), np.uint8)
+    shades(image, image, np.ones(3, np.uint8), np.zeros((1, 1), np.int16))
+    strongest_edges(np.zeros((1, 1, 3), np.float32), np.zeros((1, 1, 3), np.float32))
+    marks, distance = np.ones((9, 9), np.uint8), np.zeros((9, 9), np.float32)
+    mark(np.zeros((1, 2), np.float32), 4, marks)
+    edges, counts = np.zeros((1, 1, 3), np.float32), np.zeros((2, SHADES**3), np.float32)
+    look_along(distance, distance, edges, np.zeros((1, 1), np.int16), counts, np.zeros(3, np.float32))
