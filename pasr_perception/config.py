@@ -182,8 +182,8 @@ class RankConfig:
 class ConfidenceConfig:
     """From margins to probabilities (`confidence.py`); fitted by `evaluation/calibration.py` on simulated scenes."""
 
-    slope: float = 0.463  # log-odds that one spread of margin above the strangers is worth
-    intercept: float = -3.669  # log-odds of a hypothesis whose margin is that of a stranger
+    slope: float = 0.324  # log-odds that one spread of margin above the strangers is worth
+    intercept: float = -3.376  # log-odds of a hypothesis whose margin is that of a stranger
     accept: float = 0.5  # probability from which an object is taken for its best mesh, else it is unknown
     ambiguity: float = 0.25  # a second mesh at least this probable, relative to the best, is reported as look-alike
 
