@@ -104,7 +104,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     with LibraryWriter.create(path, header) as writer:
         for seed, mesh_id in enumerate(COLOURS):
             add_mesh(writer, mesh_id, seed)
-    config = PasrConfig(refine=RefineConfig(steps=2))
+    # strangers spread eight times as wide here as with a real encoder, and what contours are worth is told in spreads
+    config = PasrConfig(refine=RefineConfig(steps=2, contour_weight=RefineConfig.contour_weight / 8))
     return Pipeline(MeshLibrary.open(path), ColourEncoder(), config, torch.device("cpu"))
 
 
