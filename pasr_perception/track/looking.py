@@ -53,7 +53,8 @@ class Looker:
         self._entries = {entry.id: entry for entry in pipeline.library.entries}
         self._warm = WarmStart(pipeline, config)
         single = pipeline.config.refine
-        self._refine = replace(single, top_k=min(single.top_k, config.refined))
+        refined = min(single.top_k, config.refined)
+        self._refine = replace(single, top_k=refined, contour_weight=config.contour_weight)
 
     def look(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> bool:
         """A warm start; False where it did not fit and the object had better be searched now."""

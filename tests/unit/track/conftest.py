@@ -65,6 +65,7 @@ class World:
     things: dict[str, Thing] = field(default_factory=dict)
     searched: list[str] = field(default_factory=list)
     refined: list[int] = field(default_factory=list)  # candidates that each search may refine
+    contours: list[float] = field(default_factory=list)  # what they count in each
     looked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     uncroppable: bool = False
     alike: float = 0.0  # of all renderings to the first one's
@@ -98,6 +99,7 @@ class World:
     ) -> FrameResult:
         (detection,) = detections
         self.refined.append(refine.top_k)
+        self.contours.append(refine.contour_weight)
         self.searched.append(detection.class_id)
         self.now += SEARCH_S
         thing = self.things[detection.class_id]

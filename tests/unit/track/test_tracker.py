@@ -42,6 +42,7 @@ def test_searches_of_tracks_refine_as_many_candidates_as_they_may(film):
         it.world.put("a")
         it.step(it.world.detection("a"))
     assert few.world.refined == [3]
+    assert few.world.contours == [0]  # whatever single photos do
     assert many.world.refined == [RefineConfig().top_k]  # no more than single photos do
 
 
