@@ -213,7 +213,7 @@ class TrackConfig:
     budget_s: float = 0.5  # time that one frame may take; what does not fit waits, most needed first [s]
     search_share: float = 0.5  # of the budget that searches may take while tracked objects wait
     refined: int = 5  # candidates that a search of a track refines at most; more win single photos and lose over time
-    contour_weight: float = 0.0  # `refine.contour_weight` of tracks; look-alikes' contours mislead when they are summed over time
+    contour_weight: float = 0.0  # `refine.contour_weight` of tracks; those of look-alikes mislead when summed over time
     iterations: int = 2  # of refinement from a predicted pose, one rendering each
     unknowns: int = 6  # of that refinement: 3: rotation, 5: and shift in the crop, 6: and scale
     confirm: float = 0.95  # probability of the best mesh from which a tentative track is tracked
