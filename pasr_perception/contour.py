@@ -43,7 +43,7 @@ class CropEdges:
     edges: np.ndarray  # [B, S, S, 3] float32: gradient in x and y of the channel that changes most, and its length
     shade: (
         np.ndarray
-    )  # [B, S, S] int16, the colour's cell; -1 where the photo shows nothing: its border is an edge of its own
+    )  # [B, S, S] int16, the colour's cell; -1 where the photo shows nothing, whose border is no contour
 
     @classmethod
     def of(cls, crops: Sequence[Crop]) -> CropEdges:

@@ -22,7 +22,6 @@ from pasr_perception.refine import (
     Contest,
     Hypotheses,
     Pose,
-    Refined,
     RenderScene,
     outline_size,
     polish,
@@ -58,9 +57,13 @@ class Heads:
         sizes = tuple(map(len, meshes))
         crop = torch.arange(len(candidates)).repeat_interleave(torch.tensor(sizes)).to(device)
         turn, rotation = (torch.cat([getattr(c, name)[part] for c in candidates]) for name in ("turn", "rotation"))
-        agreements = [torch.zeros_like(c.value)[part] if c.agreement is None else c.agreement[part] for c in candidates]
-        contour = [torch.zeros_like(c.value)[part] if c.contour is None else c.contour[part] for c in candidates]
-        return cls(sizes, crop, turn, torch.cat(meshes).cpu(), rotation, torch.cat(agreements), torch.cat(contour))
+
+        def known(said: Sequence[torch.Tensor | None]) -> torch.Tensor:
+            both = zip(said, candidates, strict=True)
+            return torch.cat([(torch.zeros_like(c.value) if each is None else each)[part] for each, c in both])
+
+        agreement, contour = known([c.agreement for c in candidates]), known([c.contour for c in candidates])
+        return cls(sizes, crop, turn, torch.cat(meshes).cpu(), rotation, agreement, contour)
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,20 @@ class Refinement:
         if not config.enabled:
             return list(candidates)
         seen = CropEdges.of(crops) if config.contour_weight > 0 else None
+        everyone = Heads.of(candidates, slice(config.top_k if seen is None else None), self.device)
+        meshes = everyone.mesh.unique()
+        clouds = self.space.clouds(meshes.tolist())
         if seen is not None:
-            candidates = self._by_contours(candidates, seen, config.contour_weight)
+            cloud = torch.searchsorted(meshes, everyone.mesh).to(self.device)
+            said = self._of_contours(Pose.by_outline(everyone.rotation), cloud, clouds, everyone, seen)
+            candidates = self._by_contours(candidates, (config.contour_weight * said).split(everyone.sizes))
         heads, boxes, flat = (
             Heads.of(candidates, slice(config.top_k), self.device),
             Boxes.of(crops, self.device),
             maps.flatten(0, 1),
         )
-        meshes, cloud = torch.unique(heads.mesh, return_inverse=True)
-        clouds = self.space.clouds(meshes.tolist())
-        start = self._start(heads, cloud.to(self.device), boxes, maps.shape[1])
+        cloud = torch.searchsorted(meshes, heads.mesh).to(self.device)
+        start = self._start(heads, cloud, boxes, maps.shape[1])
         result = refine(start, clouds, flat, self.scene, config)
         back = quarter_turns(heads.turn)
         shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
@@ -98,7 +105,7 @@ class Refinement:
         agreement = self._agreement(pose, start.cloud, clouds, heads.crop, crops)
         spread = self.space.rivals.spread[heads.mesh].to(self.device)
         value = values(result.similarity, mismatch, agreement, spread, self.config)
-        scaled = self._scaled(result)
+        scaled = result.log_scale + splat_margin(self.scene) * (result.log_scale != 0)
         if seen is not None:
             shown = Pose(pose.rotation, shift, scaled)
             value += config.contour_weight * self._of_contours(shown, start.cloud, clouds, heads, seen)
@@ -124,10 +131,6 @@ class Refinement:
             Contest(heads.crop, offset - known, spread),
         )
 
-    def _scaled(self, result: Refined) -> torch.Tensor:
-        """Log scale [H] of the objects themselves, whose splats reach beyond them."""
-        return result.log_scale + splat_margin(self.scene) * (result.log_scale != 0)
-
     def _of_contours(
         self, pose: Pose, cloud: torch.Tensor, clouds: Clouds, heads: Heads, seen: CropEdges
     ) -> torch.Tensor:
@@ -135,14 +138,10 @@ class Refinement:
         agreement = contour_agreement(pose, cloud, clouds, seen, heads.crop, self.scene)
         return self.space.rivals.spread[heads.mesh].to(self.device) * (agreement - NEUTRAL)
 
-    def _by_contours(self, candidates: Sequence[Candidates], seen: CropEdges, weight: float) -> list[Candidates]:
-        """The same, ordered anew with what their contours say before refinement."""
-        everyone = Heads.of(candidates, slice(None), self.device)
-        meshes, cloud = torch.unique(everyone.mesh, return_inverse=True)
-        clouds, pose = self.space.clouds(meshes.tolist()), Pose.by_outline(everyone.rotation)
-        worth = weight * self._of_contours(pose, cloud.to(self.device), clouds, everyone, seen)
+    def _by_contours(self, candidates: Sequence[Candidates], worth: Sequence[torch.Tensor]) -> list[Candidates]:
+        """The same, ordered anew with what their contours are worth, a crop's candidates each."""
         ordered = []
-        for c, more in zip(candidates, worth.split(everyone.sizes), strict=True):
+        for c, more in zip(candidates, worth, strict=True):
             value = c.value + more
             order = self.space.rivals.margin(value.cpu(), c.mesh_index.cpu()).argsort(descending=True, stable=True)
             ordered.append(replace(c, value=value, contour=more).chosen(order))
