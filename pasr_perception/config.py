@@ -194,6 +194,24 @@ class ConfidenceConfig:
 
 
 @dataclass(frozen=True)
+class SupportConfig:
+    """The surface that most objects of a photo stand on, and what it says of distances and meshes (`support.py`)."""
+
+    enabled: bool = True  # look for such a surface in a photo of several objects
+    least: int = 4  # objects from which on it is looked for; with a few it says little
+    near: float = 0.07  # spread of distances by boxes, as a share of the distance, of what is found too near
+    far: float = 0.14  # of what is found too far: a box around the visible part of an object is too small
+    contact: float = 0.02  # spread of where objects touch the surface, as a share of their distance
+    strays: float = 0.2  # chance that an object stands elsewhere
+
+    def __post_init__(self) -> None:
+        _require(self.least >= 4, "support.least", "at least 4 (three always have one surface)", self.least)
+        for name in ("near", "far", "contact"):
+            _require(0 < getattr(self, name) <= 1, f"support.{name}", "more than 0, at most 1", getattr(self, name))
+        _require(0 < self.strays < 1, "support.strays", "between 0 and 1", self.strays)
+
+
+@dataclass(frozen=True)
 class DepthConfig:
     """Use of a registered depth map where a frame has one (`depth.py`)."""
 
@@ -296,6 +314,7 @@ class PasrConfig:
     rank: RankConfig = field(default_factory=RankConfig)
     reframe: ReframeConfig = field(default_factory=ReframeConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    support: SupportConfig = field(default_factory=SupportConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
     library: LibraryConfig = field(default_factory=LibraryConfig)

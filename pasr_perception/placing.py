@@ -12,6 +12,7 @@ import torch
 from pasr_perception.confidence import is_ambiguous
 from pasr_perception.config import PasrConfig
 from pasr_perception.depth import refine_by_depth, usable_depth
+from pasr_perception.geometry.se3 import make_T
 from pasr_perception.library.resident import ResidentLibrary
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.lift import LiftError, displaced, lift_translation, pose_in_camera
@@ -19,6 +20,12 @@ from pasr_perception.rank import Ranked
 from pasr_perception.types import Camera, Crop, Detection, Frame, Hypothesis, Later, ObjectEstimate
 
 logger = logging.getLogger(__name__)
+
+
+def farther(T_cam_obj: np.ndarray, center: np.ndarray, factor: float) -> np.ndarray:
+    """A pose [4, 4] moved along the line of sight so that its mesh's middle [3] is `factor` times as far off."""
+    middle = T_cam_obj[:3, :3] @ center + T_cam_obj[:3, 3]
+    return make_T(T_cam_obj[:3, :3], T_cam_obj[:3, 3] + (factor - 1) * middle)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Placing:
             entry = self.library.entries[mesh]
             try:
                 pose = self.place(mesh, ranked.rotation[i], ranked.displacement[i], crop, camera)
+                if ranked.distance:
+                    pose = farther(pose, np.asarray(entry.center), ranked.distance[i][0])
             except LiftError as error:
                 logger.warning("detection %r: %s cannot be placed: %s", crop.detection.id, entry.id, error)
                 continue

@@ -45,6 +45,7 @@ class Ranked:
     unknown: float  # probability that it is none of the library's meshes
     displacement: torch.Tensor  # [k, 3] of `Candidates`, zeros where it had none
     turn: tuple[int, ...]  # the quarter turn of the crop that each was found in
+    distance: tuple[tuple[float, float], ...] = ()  # of `Candidates`: factor and noise; empty where it had none
 
 
 def rank(candidates: Candidates, attraction: Attraction, config: RankConfig, confidence: ConfidenceConfig) -> Ranked:
@@ -67,4 +68,5 @@ def rank(candidates: Candidates, attraction: Attraction, config: RankConfig, con
         displacement = candidates.displacement
     turns = tuple(candidates.turn[chosen].tolist())
     told = similarities, tuple(scores), margins, unknown
-    return Ranked(meshes, candidates.rotation[chosen], *told, displacement[chosen], turns)
+    distance = () if candidates.distance is None else tuple((f, n) for f, n in candidates.distance[chosen].tolist())
+    return Ranked(meshes, candidates.rotation[chosen], *told, displacement[chosen], turns, distance)

@@ -85,6 +85,9 @@ class Candidates:
     agreement: torch.Tensor | None = None  # [k] float32 of colours, -1..1; None where they were not compared
     displacement: torch.Tensor | None = None  # [k, 3] off the placement by outline: shift x, y (crop sizes), log scale
     contour: torch.Tensor | None = None  # [k] float32, what contours at the coarse poses add to the value
+    distance: torch.Tensor | None = (
+        None  # [k, 2] float32: factor of the distance by what other objects stand on, and that surface's relative noise
+    )
 
     def chosen(self, index: torch.Tensor) -> Candidates:
         """Some of them, in another order."""

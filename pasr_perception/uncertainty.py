@@ -10,7 +10,7 @@ import torch
 
 from pasr_perception.coarse import quarter_turns
 from pasr_perception.config import RefineConfig
-from pasr_perception.geometry.covariance import covariance_of_origin
+from pasr_perception.geometry.covariance import covariance_of_origin, settled_along
 from pasr_perception.library.resident import ResidentLibrary
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.lift import LiftError
@@ -67,5 +67,10 @@ class Uncertainty:
         R_cam_obj = crop.R_cam_crop @ R_crop_obj
         axes = np.asarray(entry.symmetry.continuous_axes, np.float64).reshape(-1, 3)
         C = spun(rate @ unknowns @ rate.T, axes @ R_cam_obj.T)
+        if ranked.distance and np.isfinite(ranked.distance[0][1]):
+            factor, noise = ranked.distance[0]
+            middle = -rate[:3, 5] * factor  # a larger scale moves it towards the camera
+            far = float(np.linalg.norm(middle))
+            C = settled_along(C, middle / far, (noise * far) ** 2)
         C = covariance_of_origin(C, R_cam_obj, np.asarray(entry.center))
         return (C + C.T) / 2  # rounding left it not quite symmetric

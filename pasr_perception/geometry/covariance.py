@@ -22,3 +22,9 @@ def covariance_of_origin(C_mid: np.ndarray, R_cam_obj: np.ndarray, center: np.nd
     lever = np.eye(6)
     lever[:3, 3:] = cross_matrix(R_cam_obj @ center)
     return lever @ C_mid @ lever.T
+
+
+def settled_along(C: np.ndarray, direction: np.ndarray, variance: float) -> np.ndarray:
+    """A covariance [6, 6] once the position along a unit direction [3] has been measured with a variance in m^2 (Kalman's)."""
+    seen = C[:, :3] @ direction
+    return C - np.outer(seen, seen) / (direction @ seen[:3] + variance)

@@ -59,7 +59,7 @@ def test_whole_numbers_pass_as_floats_but_not_the_other_way(tmp_path: Path) -> N
     [
         (
             "refin: {steps: 1}",
-            r"^refin: unknown key; known keys here: boxes, coarse, .*, refine, reframe, track$",
+            r"^refin: unknown key; known keys here: boxes, coarse, .*, refine, reframe, support, track$",
         ),
         ("refine: {step: 1}", r"^refine\.step: unknown key; known keys here: .*steps"),
         ("refine: 5", r"^refine: expected a mapping of settings, got 5"),

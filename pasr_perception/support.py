@@ -1,0 +1,225 @@
+"""Support: most objects of one photo stand on one surface, which settles how far off each of them is. Own; PASR looks at one crop.
+
+A box tells an object's distance only through its mesh's size: a small can nearby looks like a large one further away, and an edge
+that is off by a tenth, or hidden, moves the object as far. What a photo shows together mostly stands on one table, floor or
+shelf, though: a plane n . p = 1 in camera axes (n in 1/m). With a the point of a hypothesis' outline that lies furthest along n,
+
+    e = n . a - 1
+
+is by how much of its distance it floats below (far) or above (near) that plane. Hidden parts make boxes small and objects far,
+so e spreads twice as wide on that side. The plane is fitted to all hypotheses of all objects at once, each weighed by how probable
+it is and how well it stands there, with a chance of standing elsewhere (EM, from planes through three objects each). What is said
+of an object is what the others say, with the variance that this has: few objects, or objects in a row, say little. Where objects
+float more than their boxes explain, there is no such surface, and what is said widens by as much (`roughness`).
+
+It says two things: how probable it is that a hypothesis stands there, which counts in the contest of an object's meshes, and where
+along its line of sight it had better stand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from pasr_perception.confidence import log_odds
+from pasr_perception.config import ConfidenceConfig, SupportConfig
+from pasr_perception.lift import LiftError
+from pasr_perception.placing import Placing
+from pasr_perception.types import Camera, Candidates, Crop
+
+logger = logging.getLogger(__name__)
+
+STARTS = 200  # planes through three objects that are tried
+KEPT = 3  # of them, the best, that are fitted
+ROUNDS = 6  # of fitting
+SLACK = 30.0  # the plane may be so many times as near as the objects before anything is known of it
+FLAT = 1e-3  # volume of three unit directions below which they say nothing of a plane
+CONSISTENT = 1.4826  # of the median of absolute normal deviates, to their standard deviation
+NEAREST = 0.5  # an object is moved to this share of its distance at most
+
+
+@dataclass(frozen=True)
+class Standing:
+    """H hypotheses of K objects before the camera, in metres and camera axes."""
+
+    outline: np.ndarray  # [H, P, 3] points that may bound each, some more than once
+    middle: np.ndarray  # [H, 3]
+    share: np.ndarray  # [H] how probable it is among its object's, and that it is none of them
+    of: np.ndarray  # [H] int64, its object
+    count: int  # K
+
+    @cached_property
+    def slack(self) -> np.ndarray:
+        """Information [3, 3] that a plane is not ever so near."""
+        return (np.median(np.linalg.norm(self.middle, axis=1)) / SLACK) ** 2 * np.eye(3)
+
+    def contacts(self, normal: np.ndarray) -> np.ndarray:
+        """The point [H, 3] of each that lies furthest along a plane's normal [3]."""
+        return self.outline[np.arange(len(self.of)), (self.outline @ normal).argmax(1)]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A plane, and what it was fitted to."""
+
+    normal: np.ndarray  # [3] 1/m: the plane is normal . p = 1
+    contact: np.ndarray  # [H, 3] where hypotheses would touch it
+    weight: np.ndarray  # [H] that each had in it
+    value: float  # log-likelihood of all objects
+
+
+@dataclass(frozen=True)
+class Support:
+    """What all other objects say of each hypothesis' distance."""
+
+    off: np.ndarray  # [H] e of the plane that the others stand on
+    noise: np.ndarray  # [H] standard deviation of that plane there, and of standing on it
+    spread: np.ndarray  # [H] of distances by boxes
+    evidence: np.ndarray  # [H] log-likelihood of standing there, 0 at best
+    distance: np.ndarray  # [H] factor that moves it to where it had better stand
+
+
+def _spread(off: np.ndarray, config: SupportConfig) -> np.ndarray:
+    return np.where(off > 0, config.far, config.near)
+
+
+def _fits(off: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    return np.exp(-(off**2) / (2 * variance))
+
+
+def starts(standing: Standing, config: SupportConfig) -> np.ndarray:
+    """Normals [n, 3] of the most promising planes through the middles of three objects' most probable hypotheses."""
+    best = [np.flatnonzero(standing.of == k)[standing.share[standing.of == k].argmax()] for k in range(standing.count)]
+    triples = np.array(list(itertools.combinations(best, 3)))
+    triples = np.random.default_rng(0).permutation(triples)[:STARTS]
+    corners = standing.middle[triples]  # [n, 3, 3]
+    aims = corners / np.linalg.norm(corners, axis=2, keepdims=True)
+    corners = corners[np.abs(np.linalg.det(aims)) > FLAT]
+    if not len(corners):
+        return np.zeros((0, 3))
+    normals = np.linalg.solve(corners, np.ones((len(corners), 3, 1)))[..., 0]
+    off = normals @ standing.middle.T - 1  # [n, H]
+    fit = standing.share * _fits(off, _spread(off, config) ** 2 + config.contact**2)
+    of_object = np.zeros((len(fit), standing.count))
+    np.add.at(of_object.T, standing.of, fit.T)
+    return normals[np.argsort(-np.log(of_object + config.strays).sum(1), kind="stable")[:KEPT]]
+
+
+def fitted(standing: Standing, normal: np.ndarray, config: SupportConfig) -> Fit:
+    """The plane that explains most objects, climbed to from one [3]."""
+    for _ in range(ROUNDS):
+        contact = standing.contacts(normal)
+        off = contact @ normal - 1
+        variance = _spread(off, config) ** 2 + config.contact**2
+        fit = standing.share * _fits(off, variance)
+        explained = np.bincount(standing.of, fit, standing.count) + config.strays
+        weight = fit / explained[standing.of] / variance
+        normal = np.linalg.solve((weight * contact.T) @ contact + standing.slack, weight @ contact)
+    return Fit(normal, contact, weight, float(np.log(explained).sum()))
+
+
+def by_the_others(standing: Standing, fit: Fit, config: SupportConfig) -> tuple[np.ndarray, np.ndarray]:
+    """e [H] of every hypothesis off the plane without its own object's part in it, and that plane's variance there [H]."""
+    information, pull = np.zeros((standing.count, 3, 3)), np.zeros((standing.count, 3))
+    weighed = fit.weight[:, None] * fit.contact
+    np.add.at(information, standing.of, weighed[:, :, None] * fit.contact[:, None])
+    np.add.at(pull, standing.of, weighed)
+    covariance = np.linalg.inv(information.sum(0) - information + standing.slack)  # [K, 3, 3]
+    normals = np.einsum("kij,kj->ki", covariance, pull.sum(0) - pull)
+    off = (fit.contact * normals[standing.of]).sum(1) - 1
+    return off, np.einsum("hi,hij,hj->h", fit.contact, covariance[standing.of], fit.contact)
+
+
+def roughness(standing: Standing, off: np.ndarray, variance: np.ndarray, strays: float) -> float:
+    """By how much, as a variance, the likeliest hypotheses float more than `variance` [H] explains; 0 where they do not."""
+    likely = np.log(standing.share + 1e-12) + np.log((1 - strays) * _fits(off, variance) + strays)
+    best = [np.flatnonzero(standing.of == k)[likely[standing.of == k].argmax()] for k in range(standing.count)]
+    ratio = CONSISTENT * float(np.median(np.abs(off[best]) / np.sqrt(variance[best])))
+    return max(ratio**2 - 1, 0.0) * float(np.median(variance[best]))
+
+
+def supported(standing: Standing, config: SupportConfig) -> Support | None:
+    """What a photo's objects say of one another's distances; None where no three of them span a plane."""
+    fits = [fitted(standing, normal, config) for normal in starts(standing, config)]
+    if not fits:
+        return None
+    off, of_plane = by_the_others(standing, max(fits, key=lambda fit: fit.value), config)
+    spread = _spread(off, config)
+    noise = of_plane + config.contact**2
+    noise = noise + roughness(standing, off, spread**2 + noise, config.strays)
+    stands = (1 - config.strays) * _fits(off, spread**2 + noise)
+    stands, evidence = stands / (stands + config.strays), np.log(stands + config.strays)
+    moved = stands * spread**2 / (spread**2 + noise) * off
+    return Support(off, np.sqrt(noise / stands), spread, evidence, np.maximum(1 - moved, NEAREST))
+
+
+@dataclass(frozen=True)
+class Supporter:
+    """Called with all refined candidates of one photo."""
+
+    placing: Placing
+    config: SupportConfig
+    confidence: ConfidenceConfig
+
+    def __call__(self, refined: Sequence[Candidates], crops: Sequence[Crop], camera: Camera) -> list[Candidates]:
+        """The same, with values and distances that take account of the surface that most objects stand on."""
+        if len(crops) < self.config.least:
+            return list(refined)
+        placed, standing = self._standing(refined, crops, camera)
+        if standing.count < self.config.least:
+            return list(refined)
+        support = supported(standing, self.config)
+        if support is None:
+            logger.debug("no three of %d objects span a plane: their distances are those of their boxes", len(crops))
+            return list(refined)
+        logger.debug("%d objects stand on one surface to %.1f %%", len(crops), 100 * float(np.median(support.noise)))
+        spreads = self.placing.space.rivals.spread
+        values = [c.value.cpu().double().numpy() for c in refined]
+        distances = [np.tile([1.0, np.inf], (len(v), 1)) for v in values]
+        for (k, i), evidence, factor, noise in zip(
+            placed, support.evidence, support.distance, support.noise, strict=True
+        ):
+            values[k][i] += evidence / self.confidence.slope * float(spreads[refined[k].mesh_index[i]])
+            distances[k][i] = factor, noise
+        return [
+            replace(c, value=c.value.new_tensor(v), distance=c.value.new_tensor(d))
+            for c, v, d in zip(refined, values, distances, strict=True)
+        ]
+
+    def _standing(
+        self, refined: Sequence[Candidates], crops: Sequence[Crop], camera: Camera
+    ) -> tuple[list[tuple[int, int]], Standing]:
+        """Which candidates (of which crop) can be placed, and those before the camera."""
+        placed, outlines, middles, odds = list[tuple[int, int]](), [], [], []
+        for k, (found, crop) in enumerate(zip(refined, crops, strict=True)):
+            margins = self.placing.space.rivals.margin(found.value.cpu(), found.mesh_index.cpu()).tolist()
+            displacement = (
+                found.rotation.new_zeros(len(margins), 3) if found.displacement is None else found.displacement
+            )
+            for i, (mesh, margin) in enumerate(zip(found.mesh_index.tolist(), margins, strict=True)):
+                try:
+                    T = self.placing.place(mesh, found.rotation[i], displacement[i], crop, camera)
+                except LiftError:
+                    continue  # `Placing.hypotheses` says so
+                placed.append((k, i))
+                outlines.append(self.placing.outer_points(mesh) @ T[:3, :3].T + T[:3, 3])
+                middles.append(T[:3, :3] @ np.asarray(self.placing.library.entries[mesh].center) + T[:3, 3])
+                odds.append(log_odds(margin, self.confidence))
+        crop_of = np.array([k for k, _ in placed], dtype=np.int64)
+        named, of = np.unique(crop_of, return_inverse=True)
+        longest = max(map(len, outlines), default=0)
+        outline = np.stack([np.resize(o, (longest, 3)) for o in outlines]) if outlines else np.zeros((0, 0, 3))
+        return placed, Standing(outline, np.array(middles), _shares(np.array(odds), of, len(named)), of, len(named))
+
+
+def _shares(odds: np.ndarray, of: np.ndarray, count: int) -> np.ndarray:
+    """Probability [H] of each hypothesis among its object's, and that it is none of them (`confidence.py`)."""
+    highest = np.zeros(count)
+    np.maximum.at(highest, of, odds)
+    share = np.exp(odds - highest[of])
+    return share / (np.bincount(of, share, count) + np.exp(-highest))[of]
