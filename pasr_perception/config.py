@@ -218,6 +218,7 @@ class DepthConfig:
     enabled: bool = True  # refine translations against depth where there is any
     max_age_s: float = 0.1  # stamps of depth and image may differ by this much, else depth is stale and not used [s]
     min_pixels: int = 40  # of an object that depth must explain, else its translation stays that of the box
+    tells_size: bool = True  # a mesh whose size does not go with the measured distance is less probable
 
     def __post_init__(self) -> None:
         _require(self.max_age_s >= 0, "depth.max_age_s", "0 or more", self.max_age_s)

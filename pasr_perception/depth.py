@@ -51,6 +51,24 @@ def usable_depth(frame: Frame, config: DepthConfig) -> tuple[Depth | None, str]:
     return depth, ""
 
 
+def excess(
+    points_obj: np.ndarray, T_cam_obj: np.ndarray, depth: Depth, camera: Camera, config: DepthConfig
+) -> float | None:
+    """By which share of its distance a pose [4, 4] has its surface points [N, 3] farther off than the depth map, along its ray.
+
+    Infinite where depth shows nothing near; None where it shows too little to say anything.
+    """
+    points = np.asarray(points_obj, np.float64) @ T_cam_obj[:3, :3].T + T_cam_obj[:3, 3]
+    seen = points[visible(points, camera)]
+    gap = _measured(seen, depth, camera) - seen[:, 2]
+    if np.isfinite(gap).sum() < config.min_pixels:
+        return None
+    distance, reach = float(points[:, 2].mean()), REACH * float(points[:, 2].mean())
+    if (np.abs(gap) < reach).sum() < config.min_pixels:
+        return np.inf
+    return distance / (distance + _commonest(gap, _bin(points), reach)) - 1
+
+
 def refine_by_depth(
     points_obj: np.ndarray, T_cam_obj: np.ndarray, depth: Depth, camera: Camera, config: DepthConfig
 ) -> DepthFit:
@@ -63,7 +81,7 @@ def refine_by_depth(
     if np.isfinite(measured).sum() < config.min_pixels:
         return DepthFit(T_cam_obj, int(np.isfinite(measured).sum()), np.inf, "depth has holes where the object is")
     ray = points.mean(0) / points.mean(0)[2]
-    along = _commonest(measured - points[seen, 2], max(BIN * diameter, 0.002), REACH * float(points[:, 2].mean()))
+    along = _commonest(measured - points[seen, 2], _bin(points), REACH * float(points[:, 2].mean()))
     shift = ray * along
     width = max(4 * WIDTH * diameter, 0.02)
     kept, gap = np.zeros(0, dtype=bool), np.zeros(0)
@@ -98,6 +116,11 @@ def visible(points: np.ndarray, camera: Camera) -> np.ndarray:
     first = np.ones(len(order), dtype=bool)
     first[1:] = key[order][1:] != key[order][:-1]
     return index[order[first]]
+
+
+def _bin(points: np.ndarray) -> float:
+    """Width of the bins that the commonest difference is found in, for an object's points [N, 3]."""
+    return max(BIN * float(np.linalg.norm(np.ptp(points, axis=0))), 0.002)
 
 
 def _measured(points: np.ndarray, depth: Depth, camera: Camera) -> np.ndarray:

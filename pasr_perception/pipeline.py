@@ -31,9 +31,9 @@ from pasr_perception.refine import RenderScene
 from pasr_perception.refine.likeness import likeness
 from pasr_perception.refinement import Refinement
 from pasr_perception.reframe import Look, Searched, better_boxes, reframed
+from pasr_perception.settling import Settling
 from pasr_perception.shortlist import Shortlister
 from pasr_perception.sieve import Sieve
-from pasr_perception.support import Supporter
 from pasr_perception.types import Candidates, Crop, Detection, Frame, FrameResult, Hypothesis, Rivals, StageTimings
 from pasr_perception.uncertainty import Uncertainty
 
@@ -169,8 +169,7 @@ class Pipeline:
         crops, maps, times = searched.crops, searched.maps, [time.perf_counter()]
         refined = self.refine(searched.candidates, maps, crops, refine)
         times.append(time.perf_counter())
-        if self.config.support.enabled:
-            refined = Supporter(self.placing, self.config.support, self.config.confidence)(refined, crops, frame.camera)
+        refined = Settling(self.placing, self.config)(refined, crops, frame)
         before, after = self._rank(searched.candidates), self._rank(refined)
         times.append(time.perf_counter())
         sure: Sequence[np.ndarray | None] = [None] * len(crops)

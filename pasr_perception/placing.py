@@ -95,10 +95,13 @@ class Placing:
         depth, reason = usable_depth(frame, config)
         if depth is None:
             return T_cam_obj, reason
-        entry = self.library.entries[mesh]
-        points = self.space.mesh(mesh).surface * entry.scale + np.asarray(entry.center)
-        fit = refine_by_depth(points, T_cam_obj, depth, frame.camera, config)
+        fit = refine_by_depth(self.surface(mesh), T_cam_obj, depth, frame.camera, config)
         return fit.T_cam_obj, fit.reason
+
+    def surface(self, mesh: int) -> np.ndarray:
+        """Points [N, 3] all over a mesh: metres, object frame."""
+        entry = self.library.entries[mesh]
+        return self.space.mesh(mesh).surface * entry.scale + np.asarray(entry.center)
 
     def outer_points(self, mesh: int) -> np.ndarray:
         """Points [K, 3] that may form a mesh's outline: metres, object frame."""

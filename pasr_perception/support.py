@@ -12,27 +12,19 @@ it is and how well it stands there, with a chance of standing elsewhere (EM, fro
 of an object is what the others say, with the variance that this has: few objects, or objects in a row, say little. Where objects
 float more than their boxes explain, there is no such surface, and what is said widens by as much (`roughness`).
 
-It says two things: how probable it is that a hypothesis stands there, which counts in the contest of an object's meshes, and where
-along its line of sight it had better stand.
+It says two things: how probable it is that a hypothesis stands there, which counts in the contest of an object's meshes
+(`settling.py`), and where along its line of sight it had better stand.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from pasr_perception.confidence import log_odds
-from pasr_perception.config import ConfidenceConfig, SupportConfig
-from pasr_perception.lift import LiftError
-from pasr_perception.placing import Placing
-from pasr_perception.types import Camera, Candidates, Crop
-
-logger = logging.getLogger(__name__)
+from pasr_perception.config import SupportConfig
 
 STARTS = 200  # planes through three objects that are tried
 KEPT = 3  # of them, the best, that are fitted
@@ -79,7 +71,6 @@ class Support:
 
     off: np.ndarray  # [H] e of the plane that the others stand on
     noise: np.ndarray  # [H] standard deviation of that plane there, and of standing on it
-    spread: np.ndarray  # [H] of distances by boxes
     evidence: np.ndarray  # [H] log-likelihood of standing there, 0 at best
     distance: np.ndarray  # [H] factor that moves it to where it had better stand
 
@@ -90,6 +81,11 @@ def _spread(off: np.ndarray, config: SupportConfig) -> np.ndarray:
 
 def _fits(off: np.ndarray, variance: np.ndarray) -> np.ndarray:
     return np.exp(-(off**2) / (2 * variance))
+
+
+def found_there(off: np.ndarray, variance: np.ndarray | float, config: SupportConfig) -> np.ndarray:
+    """Log-likelihood [H] of distances that are off by shares [H] from where something with a variance says; 0 at best."""
+    return np.log((1 - config.strays) * _fits(off, _spread(off, config) ** 2 + variance) + config.strays)
 
 
 def starts(standing: Standing, config: SupportConfig) -> np.ndarray:
@@ -152,74 +148,8 @@ def supported(standing: Standing, config: SupportConfig) -> Support | None:
     spread = _spread(off, config)
     noise = of_plane + config.contact**2
     noise = noise + roughness(standing, off, spread**2 + noise, config.strays)
-    stands = (1 - config.strays) * _fits(off, spread**2 + noise)
-    stands, evidence = stands / (stands + config.strays), np.log(stands + config.strays)
+    evidence = found_there(off, noise, config)
+    stands = 1 - config.strays * np.exp(-evidence)  # rather than being a stray
     moved = stands * spread**2 / (spread**2 + noise) * off
-    return Support(off, np.sqrt(noise / stands), spread, evidence, np.maximum(1 - moved, NEAREST))
-
-
-@dataclass(frozen=True)
-class Supporter:
-    """Called with all refined candidates of one photo."""
-
-    placing: Placing
-    config: SupportConfig
-    confidence: ConfidenceConfig
-
-    def __call__(self, refined: Sequence[Candidates], crops: Sequence[Crop], camera: Camera) -> list[Candidates]:
-        """The same, with values and distances that take account of the surface that most objects stand on."""
-        if len(crops) < self.config.least:
-            return list(refined)
-        placed, standing = self._standing(refined, crops, camera)
-        if standing.count < self.config.least:
-            return list(refined)
-        support = supported(standing, self.config)
-        if support is None:
-            logger.debug("no three of %d objects span a plane: their distances are those of their boxes", len(crops))
-            return list(refined)
-        logger.debug("%d objects stand on one surface to %.1f %%", len(crops), 100 * float(np.median(support.noise)))
-        spreads = self.placing.space.rivals.spread
-        values = [c.value.cpu().double().numpy() for c in refined]
-        distances = [np.tile([1.0, np.inf], (len(v), 1)) for v in values]
-        for (k, i), evidence, factor, noise in zip(
-            placed, support.evidence, support.distance, support.noise, strict=True
-        ):
-            values[k][i] += evidence / self.confidence.slope * float(spreads[refined[k].mesh_index[i]])
-            distances[k][i] = factor, noise
-        return [
-            replace(c, value=c.value.new_tensor(v), distance=c.value.new_tensor(d))
-            for c, v, d in zip(refined, values, distances, strict=True)
-        ]
-
-    def _standing(
-        self, refined: Sequence[Candidates], crops: Sequence[Crop], camera: Camera
-    ) -> tuple[list[tuple[int, int]], Standing]:
-        """Which candidates (of which crop) can be placed, and those before the camera."""
-        placed, outlines, middles, odds = list[tuple[int, int]](), [], [], []
-        for k, (found, crop) in enumerate(zip(refined, crops, strict=True)):
-            margins = self.placing.space.rivals.margin(found.value.cpu(), found.mesh_index.cpu()).tolist()
-            displacement = (
-                found.rotation.new_zeros(len(margins), 3) if found.displacement is None else found.displacement
-            )
-            for i, (mesh, margin) in enumerate(zip(found.mesh_index.tolist(), margins, strict=True)):
-                try:
-                    T = self.placing.place(mesh, found.rotation[i], displacement[i], crop, camera)
-                except LiftError:
-                    continue  # `Placing.hypotheses` says so
-                placed.append((k, i))
-                outlines.append(self.placing.outer_points(mesh) @ T[:3, :3].T + T[:3, 3])
-                middles.append(T[:3, :3] @ np.asarray(self.placing.library.entries[mesh].center) + T[:3, 3])
-                odds.append(log_odds(margin, self.confidence))
-        crop_of = np.array([k for k, _ in placed], dtype=np.int64)
-        named, of = np.unique(crop_of, return_inverse=True)
-        longest = max(map(len, outlines), default=0)
-        outline = np.stack([np.resize(o, (longest, 3)) for o in outlines]) if outlines else np.zeros((0, 0, 3))
-        return placed, Standing(outline, np.array(middles), _shares(np.array(odds), of, len(named)), of, len(named))
-
-
-def _shares(odds: np.ndarray, of: np.ndarray, count: int) -> np.ndarray:
-    """Probability [H] of each hypothesis among its object's, and that it is none of them (`confidence.py`)."""
-    highest = np.zeros(count)
-    np.maximum.at(highest, of, odds)
-    share = np.exp(odds - highest[of])
-    return share / (np.bincount(of, share, count) + np.exp(-highest))[of]
+    noise = np.where(stands > 0, noise / np.maximum(stands, 1e-12), np.inf)
+    return Support(off, np.sqrt(noise), evidence, np.maximum(1 - moved, NEAREST))

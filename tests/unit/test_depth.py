@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from pasr_perception.config import DepthConfig
-from pasr_perception.depth import refine_by_depth, usable_depth
+from pasr_perception.depth import excess, refine_by_depth, usable_depth
 from pasr_perception.geometry.se3 import make_T
 from pasr_perception.geometry.viewpoints import look_at
 from pasr_perception.render.mesh import Raycaster, camera_rays
@@ -91,3 +91,18 @@ def test_absent_stale_and_wrong_depth():
     assert usable_depth(frame(fresh), DepthConfig(enabled=False)) == (None, "")
     with pytest.raises(ValueError, match=r"frame.depth.metres: expected float32 of shape \(120, 160\)"):
         usable_depth(frame(Depth(z[:60], 10**9)), CONFIG)
+
+
+def test_by_how_much_a_pose_is_farther_than_depth_shows():
+    def said(z: float, metres: np.ndarray) -> float | None:
+        T = make_T(TRUE[:3, :3], TRUE[:3, 3] * z)
+        return excess(POINTS, T, Depth(metres), CAMERA, CONFIG)
+
+    assert said(1.0, depth_map()) == pytest.approx(0, abs=0.01)
+    assert said(1.15, depth_map()) == pytest.approx(0.15, abs=0.02)
+    assert said(0.85, depth_map()) == pytest.approx(-0.15, abs=0.02)
+    half = depth_map()
+    half[:, ::2] = 0
+    assert said(1.15, half) == pytest.approx(0.15, abs=0.02)
+    assert said(3.0, depth_map(wall=9.0)) == np.inf  # nothing is as far as that
+    assert said(1.0, np.zeros_like(half)) is None

@@ -1,22 +1,13 @@
-"""Support: hand-made tables with things on them, the plane of the others against a slow twin, and a photo of several objects."""
+"""Support: hand-made tables with things on them, and the plane of the others against a slow twin."""
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from pasr_perception.config import ConfigError, PasrConfig, RankConfig, RefineConfig, SupportConfig
-from pasr_perception.geometry.covariance import settled_along
-from pasr_perception.geometry.se3 import make_T, rotation_angle
-from pasr_perception.geometry.viewpoints import random_rotations
-from pasr_perception.library.store import MeshLibrary
-from pasr_perception.pipeline import Pipeline
-from pasr_perception.placing import farther
+from pasr_perception.config import ConfigError, SupportConfig
 from pasr_perception.support import (
     Standing,
     by_the_others,
@@ -25,7 +16,6 @@ from pasr_perception.support import (
     starts,
     supported,
 )
-from pasr_perception.types import Candidates, Detection, Frame
 
 CONFIG = SupportConfig()
 TABLE = np.array([0.1, 0.9, 0.6])  # n of n . p = 1: below and before the camera, 0.9 m off
@@ -159,24 +149,6 @@ def test_roughness_is_what_boxes_do_not_explain() -> None:
     assert roughness(table, rough, variance, 0.2) == pytest.approx((1.4826 * 3) ** 2 * 0.01 - 0.01, rel=1e-6)
 
 
-def test_a_pose_moves_along_its_line_of_sight() -> None:
-    R = random_rotations(1, np.random.default_rng(1))[0]
-    center = np.array([0.3, -0.2, 0.1])
-    T = make_T(R, np.array([0.2, 0.1, 1.5]) - R @ center)
-    moved = farther(T, center, 1.2)
-    np.testing.assert_allclose(moved[:3, :3] @ center + moved[:3, 3], 1.2 * np.array([0.2, 0.1, 1.5]), atol=1e-12)
-    np.testing.assert_array_equal(moved[:3, :3], R)
-
-
-def test_a_measured_distance_leaves_less_to_be_unsure_of() -> None:
-    A = np.random.default_rng(2).normal(size=(6, 6))
-    C, along = A @ A.T, np.array([0.6, 0.0, 0.8])
-    settled = settled_along(C, along, 0.25)
-    row = np.concatenate([along, np.zeros(3)])
-    in_information = np.linalg.inv(np.linalg.inv(C) + np.outer(row, row) / 0.25)
-    np.testing.assert_allclose(settled, in_information, rtol=1e-8, atol=1e-10)
-
-
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -190,76 +162,3 @@ def test_a_measured_distance_leaves_less_to_be_unsure_of() -> None:
 def test_what_makes_no_sense_is_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         SupportConfig(**wrong)
-
-
-@pytest.fixture(scope="module")
-def photo(bench: Any) -> tuple[Frame, list[Detection], list[np.ndarray]]:
-    """Six blocks at one depth, which is a surface as good as any, whose boxes are a tenth too small or too large."""
-    image, detections, truths = None, [], []
-    size = np.array([0.92, 1.08, 0.95, 1.05, 0.9, 1.1])
-    for k, R in enumerate(random_rotations(6, np.random.default_rng(21))):
-        middle = np.array([(k % 3 - 1) * 0.55, (k // 3 - 0.5) * 0.6, 2.0])
-        T = make_T(R, middle - R @ bench.meshes["block"].bounds.mean(0))
-        frame, detection = bench.photograph("block", T)
-        shown = (np.abs(frame.image.astype(int) - 128) > 1).any(2)
-        image = frame.image.copy() if image is None else np.where(shown[..., None], frame.image, image)
-        centre, half = (detection.box[:2] + detection.box[2:]) / 2, (detection.box[2:] - detection.box[:2]) / 2
-        box = np.concatenate([centre - size[k] * half, centre + size[k] * half])
-        detections.append(dataclasses.replace(detection, box=box, id=str(k)))
-        truths.append(T)
-    assert image is not None
-    return Frame(image, bench.camera), detections, truths
-
-
-def opened(bench: Any, library_path: Path, support: SupportConfig) -> Pipeline:
-    config = PasrConfig(refine=RefineConfig(top_k=4, unknowns=3), rank=RankConfig(known_margin=0.0), support=support)
-    return Pipeline(MeshLibrary.open(library_path), bench.encoder, config, torch.device("cpu"))
-
-
-def middles(bench: Any, poses: list[np.ndarray]) -> np.ndarray:
-    center = bench.meshes["block"].bounds.mean(0)
-    return np.stack([T[:3, :3] @ center + T[:3, 3] for T in poses])
-
-
-def test_a_photo_of_several_objects_settles_their_distances(bench: Any, library_path: Path, photo: Any) -> None:
-    frame, detections, truths = photo
-    found = {}
-    for name, support in (("with", CONFIG), ("without", SupportConfig(enabled=False))):
-        asked = ["block"] * len(detections)
-        result = opened(bench, library_path, support).detect(frame, detections, asked, loose=False)
-        found[name] = [o.best for o in result.objects]
-    truth = middles(bench, truths)
-    off = {name: middles(bench, [h.T_cam_obj for h in best])[:, 2] / truth[:, 2] - 1 for name, best in found.items()}
-    assert np.sqrt((off["with"] ** 2).mean()) < 0.75 * np.sqrt((off["without"] ** 2).mean())
-    for ours, theirs in zip(found["with"], found["without"], strict=True):
-        assert rotation_angle(ours.T_cam_obj[:3, :3], theirs.T_cam_obj[:3, :3]) < 1e-6
-        assert ours.covariance is not None
-        assert theirs.covariance is not None
-        assert ours.covariance[2, 2] < theirs.covariance[2, 2]
-        assert np.linalg.eigvalsh(ours.covariance).min() > 0
-
-
-def test_fewer_objects_are_looked_at_one_by_one(bench: Any, library_path: Path, photo: Any) -> None:
-    frame, detections, _ = photo
-    three = [
-        opened(bench, library_path, support).detect(frame, detections[:3], covariances=False, loose=False)
-        for support in (CONFIG, SupportConfig(enabled=False), SupportConfig(least=6))
-    ]
-    for ours, off, more in zip(*(result.objects for result in three), strict=True):
-        np.testing.assert_array_equal(ours.best.T_cam_obj, off.best.T_cam_obj)
-        np.testing.assert_array_equal(ours.best.T_cam_obj, more.best.T_cam_obj)
-        assert ours.best.margin == off.best.margin
-
-
-def test_candidates_carry_what_was_settled_wherever_they_go() -> None:
-    found = Candidates(
-        torch.tensor([0, 1]),
-        torch.eye(3).repeat(2, 1, 1),
-        torch.zeros(2, dtype=torch.long),
-        torch.tensor([0.5, 0.4]),
-        torch.tensor([0.5, 0.4]),
-        distance=torch.tensor([[1.1, 0.02], [1.0, torch.inf]]),
-    )
-    turned = found.chosen(torch.tensor([1, 0]))
-    assert turned.distance is not None
-    assert turned.distance[:, 0].tolist() == pytest.approx([1.0, 1.1])
