@@ -1,7 +1,7 @@
 """Settling: what distances say of which mesh it is, and the other way round. Own; PASR looks at one crop, which has no distance.
 
 A mesh's size and its box say how far off an object is. Where a depth map or the surface that the photo's other objects stand on
-(`support.py`) says otherwise, it is probably not this mesh. The evidence is in log-likelihood, `confidence.slope` of which is one
+(`support.py`) says otherwise, it is probably not this mesh. The evidence is a log-likelihood, `confidence.slope` of which is one
 spread of margin, so it counts as much as it should beside what features, colours and contours say.
 """
 
@@ -18,7 +18,7 @@ from pasr_perception.config import PasrConfig
 from pasr_perception.depth import excess, usable_depth
 from pasr_perception.lift import LiftError
 from pasr_perception.placing import Placing
-from pasr_perception.support import Standing, found_there, supported
+from pasr_perception.support import Standing, evidence_of, found_there, supported
 from pasr_perception.types import Camera, Candidates, Crop, Depth, Frame
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Placed:
 class Settled:
     """What is said of H placed candidates."""
 
-    evidence: np.ndarray  # [H] log-likelihood of their distances
+    evidence: np.ndarray  # [H] for their distances rather than those of wrong meshes, log-likelihood
     distance: np.ndarray  # [H, 2] of `Candidates`
 
 
@@ -98,7 +98,7 @@ class Settling:
             surface = self.placing.surface(p.mesh)
             off.append(excess(surface, p.T_cam_obj, depth, camera, self.config.depth))
         said = np.array([np.nan if each is None else each for each in off], np.float64)
-        evidence = found_there(said, self.config.support.contact**2, self.config.support)
+        evidence = evidence_of(found_there(said, self.config.support.contact**2, self.config.support))
         return Settled(np.nan_to_num(evidence, nan=0.0), np.tile([1.0, np.inf], (len(placed), 1)))
 
     def _told(self, refined: Sequence[Candidates], placed: Sequence[Placed], settled: Settled) -> list[Candidates]:

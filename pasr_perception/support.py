@@ -32,6 +32,7 @@ ROUNDS = 6  # of fitting
 SLACK = 30.0  # the plane may be so many times as near as the objects before anything is known of it
 FLAT = 1e-3  # volume of three unit directions below which they say nothing of a plane
 CONSISTENT = 1.4826  # of the median of absolute normal deviates, to their standard deviation
+STRANGE = 0.5  # likelihood that distances of wrong meshes have on average, measured on simulated scenes
 NEAREST = 0.5  # an object is moved to this share of its distance at most
 
 
@@ -71,7 +72,7 @@ class Support:
 
     off: np.ndarray  # [H] e of the plane that the others stand on
     noise: np.ndarray  # [H] standard deviation of that plane there, and of standing on it
-    evidence: np.ndarray  # [H] log-likelihood of standing there, 0 at best
+    evidence: np.ndarray  # [H] for standing there rather than as wrong meshes do, log-likelihood
     distance: np.ndarray  # [H] factor that moves it to where it had better stand
 
 
@@ -84,8 +85,13 @@ def _fits(off: np.ndarray, variance: np.ndarray) -> np.ndarray:
 
 
 def found_there(off: np.ndarray, variance: np.ndarray | float, config: SupportConfig) -> np.ndarray:
-    """Log-likelihood [H] of distances that are off by shares [H] from where something with a variance says; 0 at best."""
-    return np.log((1 - config.strays) * _fits(off, _spread(off, config) ** 2 + variance) + config.strays)
+    """Likelihood [H], 1 at best, of distances that are off by shares [H] from where something with a variance says."""
+    return (1 - config.strays) * _fits(off, _spread(off, config) ** 2 + variance) + config.strays
+
+
+def evidence_of(likelihood: np.ndarray) -> np.ndarray:
+    """What it says for a mesh rather than for a stranger, as log-odds are counted (`confidence.py`)."""
+    return np.log(likelihood / STRANGE)
 
 
 def starts(standing: Standing, config: SupportConfig) -> np.ndarray:
@@ -148,8 +154,8 @@ def supported(standing: Standing, config: SupportConfig) -> Support | None:
     spread = _spread(off, config)
     noise = of_plane + config.contact**2
     noise = noise + roughness(standing, off, spread**2 + noise, config.strays)
-    evidence = found_there(off, noise, config)
-    stands = 1 - config.strays * np.exp(-evidence)  # rather than being a stray
+    likelihood = found_there(off, noise, config)
+    stands = 1 - config.strays / likelihood  # rather than being a stray
     moved = stands * spread**2 / (spread**2 + noise) * off
     noise = np.where(stands > 0, noise / np.maximum(stands, 1e-12), np.inf)
-    return Support(off, np.sqrt(noise), evidence, np.maximum(1 - moved, NEAREST))
+    return Support(off, np.sqrt(noise), evidence_of(likelihood), np.maximum(1 - moved, NEAREST))

@@ -19,6 +19,7 @@ from pasr_perception.library.store import MeshLibrary
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.placing import farther
 from pasr_perception.settling import Settling
+from pasr_perception.support import STRANGE
 from pasr_perception.types import Candidates, Crop, Depth, Detection, Frame
 
 CONFIG = SupportConfig()
@@ -144,8 +145,8 @@ def test_a_depth_map_tells_meshes_by_their_size(bench: Any, library_path: Path) 
     (told,) = settling([equal], [crop], measured(bench, frame, 0.57))
     margin = pipeline.rivals.margin(told.value, told.mesh_index)
     slope, strays = pipeline.config.confidence.slope, CONFIG.strays
-    assert float(margin[0]) == pytest.approx(8.0, abs=1.5)
-    assert float(margin[1]) == pytest.approx(8.0 + np.log(strays) / slope, abs=0.1)
+    assert float(margin[0]) == pytest.approx(8.0 - np.log(STRANGE) / slope, abs=1.5)
+    assert float(margin[1]) == pytest.approx(8.0 + np.log(strays / STRANGE) / slope, abs=0.1)
     assert told.distance is not None
     assert told.distance[:, 0].tolist() == [1, 1]  # depth moves poses later
 
