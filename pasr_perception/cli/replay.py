@@ -56,7 +56,7 @@ def _run(job: Replay, environment: RosEnvironment) -> None:
     remaps = ["image:=/camera/image_raw", "image/compressed:=/camera/image_raw/compressed"]
     remaps += ["camera_info:=/camera/camera_info", "detections:=/detections"]
     parameters = [f"library:={job.library.absolute()}", *job.parameters]
-    node_command = [python, "-m", "pasr_perception.ros.node", "--ros-args"]
+    node_command = [python, "-m", "pasr_perception.ros", "--ros-args"]
     node_command += [part for remap in remaps for part in ("-r", remap)]
     node_command += [part for parameter in parameters for part in ("-p", parameter)]
     record_command = [python, "-m", "pasr_perception.cli", "bag", "record", "--force", "-o", str(job.recorded)]

@@ -148,7 +148,7 @@ def node(library: Path, environment: dict[str, str]) -> Iterator[subprocess.Pope
 
 
 def start(environment: dict[str, str], *ros_arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pasr_perception.ros.node", "--ros-args", *ros_arguments]
+    command = [sys.executable, "-m", "pasr_perception.ros", "--ros-args", *ros_arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 

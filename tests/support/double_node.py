@@ -11,10 +11,13 @@ import sys
 import time
 from collections import deque
 
-from robot import FixedPipeline, known_answer
+from pasr_perception.ros.interrupts import deadly
 
-from pasr_perception.ros import node
-from pasr_perception.types import Detection, Frame, FrameResult
+with deadly():
+    from robot import FixedPipeline, known_answer
+
+    from pasr_perception.ros import node
+    from pasr_perception.types import Detection, Frame, FrameResult
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ setup(
     entry_points={
         "console_scripts": [
             "pasr = pasr_perception.cli:main",
-            "pasr_node = pasr_perception.ros.node:main",
+            "pasr_node = pasr_perception.ros.__main__:main",
         ],
     },
 )

@@ -15,7 +15,7 @@ PYTHON = """#!/bin/sh
 echo "$@" >> "{log}"
 case "$*" in
   *"bag play"*) {player} ;;
-  *ros.node*) {node} ;;
+  *"pasr_perception.ros "*) {node} ;;
   *) {recorder} ;;
 esac
 """
@@ -46,7 +46,7 @@ def test_node_and_recorder_are_stopped_when_the_bag_ends(job: Replay, processes)
     assert replay(job) == job.out / "recorded"
     calls = log.read_text().splitlines()
     assert len(calls) == 3
-    node = next(c for c in calls if "ros.node" in c)
+    node = next(c for c in calls if "pasr_perception.ros " in c)
     assert f"-p library:={job.library}" in node
     assert "-p refine.steps:=7" in node
     assert "-r image:=/camera/image_raw" in node
