@@ -1,4 +1,4 @@
-"""`pasr encoder fit`: the feature statistics of the default encoder, made anew."""
+"""`pasr encoder …`: the feature statistics of the default encoder, made anew, or used in part."""
 
 from __future__ import annotations
 
@@ -43,3 +43,28 @@ def fit(
             projection = fit_projection(sources, encoder, FitConfig(meshes=count, seed=seed), tell)
         save_projection(projection, output)
     typer.echo(f"{output}: {projection.dim} channels, from {min(count, len(sources))} meshes, seed {seed}")
+
+
+@encoder_app.command()
+def vary(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    whitened: Annotated[
+        bool,
+        typer.Option("--whitened/--not-whitened", help="Principal directions of a tap equally loud, or as they are."),
+    ] = True,
+    last_taps: Annotated[int, typer.Option(min=1, help="How many taps are heard, from the last one on.")] = 3,
+    stable_share: Annotated[float, typer.Option(min=0, max=1, help="Squared length of the view-stable part.")] = 0.5,
+) -> None:
+    """Write a variant of the default encoder (for `encoder.weights`): the same network and statistics, used in part."""
+    with errors_in_words():
+        import torch
+
+        from pasr_perception.encoders.efficientnet_lite import NAME, EfficientNetLite
+        from pasr_perception.encoders.projection import varied
+        from pasr_perception.encoders.tuned import TunedBackbone, save_backbone
+
+        encoder = EfficientNetLite(torch.device("cpu"))
+        projection = varied(encoder.projection, whitened, last_taps, stable_share)
+        told = {"whitened": whitened, "last_taps": last_taps, "stable_share": stable_share}
+        save_backbone(output, NAME, TunedBackbone(dict(encoder.tail.state_dict()), projection, {"varied": told}))
+    typer.echo(f"{output}: {projection.dim} channels; name it in encoder.weights, and build a library with it")

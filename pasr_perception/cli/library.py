@@ -101,6 +101,25 @@ def relearn(
 
 
 @library_app.command()
+def rebuild(
+    old: Annotated[Path, typer.Argument(help="A library; the files that it was built from must be there.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new library.", show_default=False)],
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+) -> None:
+    """Make a library of the same meshes anew: with other settings, another encoder, or by a newer version."""
+    with errors_in_words(STOPPED):
+        from pasr_perception.config import PasrConfig, load_config
+        from pasr_perception.encoders import load_encoder
+        from pasr_perception.library.relearn import rebuild_library
+
+        settings = load_config(config) if config else PasrConfig()
+        loaded, _ = load_encoder(settings.encoder)
+        with progress_bar(None) as tell:
+            report = rebuild_library(old, output, loaded, settings.library, tell)
+    _say(report, output)
+
+
+@library_app.command()
 def remove(
     library: Library, ids: Annotated[list[str], typer.Argument(help="Ids of meshes.", show_default=False)]
 ) -> None:

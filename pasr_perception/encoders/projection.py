@@ -58,7 +58,8 @@ class FeatureProjection:
         unit = torch.nn.functional.normalize
         whitened = [unit(x @ w, dim=-1) for x, w in zip(centred, self.whitening, strict=True)]
         stable = unit((joined(centred) - self.stable_mean) @ self.stable, dim=-1)
-        scale = ((1 - self.stable_share) / len(whitened)) ** 0.5
+        heard = sum(w.shape[1] > 0 for w in self.whitening)
+        scale = ((1 - self.stable_share) / max(heard, 1)) ** 0.5
         parts = [*(w * scale for w in whitened), stable * self.stable_share**0.5]
         return torch.cat(parts, -1).permute(0, 3, 1, 2).contiguous()
 
@@ -83,6 +84,23 @@ def discriminant(within: torch.Tensor, between: torch.Tensor, kept: int, floor: 
     values, vectors = torch.linalg.eigh(within)
     sphere = vectors / values.sqrt()
     return (sphere @ torch.linalg.eigh(sphere.T @ between @ sphere)[1].flip(1)[:, :kept]).float().contiguous()
+
+
+def varied(projection: FeatureProjection, whitened: bool, last_taps: int, stable_share: float) -> FeatureProjection:
+    """The same statistics used in part: principal directions `whitened` or as loud as they are, of the last taps only.
+
+    Parts without a share are left out. Raises ValueError for taps or shares that are not there.
+    """
+    taps = len(projection.whitening)
+    if not 1 <= last_taps <= taps:
+        raise ValueError(f"last taps: expected 1..{taps}, got {last_taps}")
+    if not 0 <= stable_share <= 1:
+        raise ValueError(f"stable share: expected 0..1, got {stable_share}")
+    parts = [w if whitened else torch.nn.functional.normalize(w, dim=0) for w in projection.whitening]
+    first = taps if stable_share == 1 else taps - last_taps
+    kept = tuple(w if i >= first else w[:, :0] for i, w in enumerate(parts))
+    stable = projection.stable if stable_share > 0 else projection.stable[:, :0]
+    return FeatureProjection(projection.mean, kept, projection.stable_mean, stable, stable_share)
 
 
 def save_projection(projection: FeatureProjection, path: str | Path) -> None:

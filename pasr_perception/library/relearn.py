@@ -1,4 +1,4 @@
-"""From a lifted library one with learned features, or both: the same meshes, whose views are not rendered again."""
+"""From one library another of the same meshes: with learned features, or both, whose views are not rendered again; or all anew."""
 
 from __future__ import annotations
 
@@ -42,3 +42,16 @@ def relearn_library(
     config = dataclasses.replace(config, points=len(library.data(0).points), lifted_from=str(lifted))
     sources = [source_of(entry) for entry in library.entries]
     return build_library(sources, out, encoder, config, progress, resume=True)
+
+
+def rebuild_library(
+    old: str | Path, out: str | Path, encoder: Encoder, config: LibraryConfig, progress: Progress | None = None
+) -> BuildReport:
+    """Build a library at `out` of the files that an old one was built from, whatever that was built with.
+
+    A killed one is gone on with. Raises LibraryError if the old one is empty or cannot be read.
+    """
+    library = MeshLibrary.open(old)
+    if not library.entries:
+        raise LibraryError(f"{old}: expected at least one mesh to build again, it has none")
+    return build_library([source_of(entry) for entry in library.entries], out, encoder, config, progress, resume=True)

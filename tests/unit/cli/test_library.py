@@ -197,3 +197,26 @@ def test_a_busy_library_is_said(folder: Path) -> None:
         result = pasr("remove", lib, "can")
     assert result.exit_code == 1
     assert "another process is writing" in result.stderr
+
+
+def test_the_same_meshes_are_built_anew_with_other_settings(folder: Path) -> None:
+    _, old = build(folder)
+    (folder.parent / "other.yaml").write_text(FAST.replace("200", "300") + "encoder: {name: dinov2}\n")
+    result = pasr("rebuild", old, "-o", folder.parent / "new", "--config", folder.parent / "other.yaml")
+    assert result.exit_code == 0, result.output
+    assert "2 meshes built, 0 skipped" in result.output
+    before, after = MeshLibrary.open(old), MeshLibrary.open(folder.parent / "new")
+    assert after.header.encoder_name == "dinov2"
+    assert len(after.data(0).points) == 300
+    for a, b in zip(before.entries, after.entries, strict=True):
+        assert (a.id, a.source_path, a.unit, a.up, a.pose_set) == (b.id, b.source_path, b.unit, b.up, b.pose_set)
+    again = pasr("rebuild", old, "-o", folder.parent / "new", "--config", folder.parent / "other.yaml")
+    assert "0 meshes built, 0 skipped, 2 were there" in again.output
+
+
+def test_an_empty_library_cannot_be_built_anew(folder: Path) -> None:
+    _, old = build(folder)
+    assert pasr("remove", old, "brick", "can").exit_code == 0
+    result = pasr("rebuild", old, "-o", folder.parent / "new")
+    assert result.exit_code == 1
+    assert "expected at least one mesh to build again, it has none" in result.output

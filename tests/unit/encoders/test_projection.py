@@ -18,6 +18,7 @@ from pasr_perception.encoders.projection import (
     joined,
     load_projection,
     save_projection,
+    varied,
     whitening_of,
 )
 
@@ -142,3 +143,35 @@ def test_moving_to_a_device_changes_nothing_else() -> None:
     assert moved.stable_share == projection.stable_share
     assert dataclasses.replace(moved).dim == projection.dim
     assert all(torch.equal(moved.tensors()[k], v) for k, v in projection.tensors().items())
+
+
+@pytest.mark.parametrize(
+    ("whitened", "last_taps", "share"), [(True, 1, 0.3), (False, 2, 0.0), (True, 1, 0.0), (True, 2, 1.0)]
+)
+def test_a_variant_has_the_parts_it_should(whitened: bool, last_taps: int, share: float) -> None:
+    projection, maps = random_projection(share=0.3), taps()
+    variant = varied(projection, whitened, last_taps, share)
+    features = variant(maps)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2, 4, 5))
+    kept = [k if share < 1 and i >= len(KEPT) - last_taps else 0 for i, k in enumerate(KEPT)]
+    assert variant.dim == sum(kept) + (STABLE if share else 0)
+    *heard, stable = features.split((*kept, STABLE if share else 0), 1)
+    for part, k in zip(heard, kept, strict=True):
+        expected = (1 - share) / last_taps if k else 0.0
+        torch.testing.assert_close(part.square().sum(1), torch.full((2, 4, 5), expected))
+    torch.testing.assert_close(stable.square().sum(1), torch.full((2, 4, 5), share))
+
+
+def test_unwhitened_directions_are_as_loud_as_they_are() -> None:
+    x = randn(4000, 6) * torch.tensor([9.0, 4, 2, 1, 0.5, 0.1])
+    projection = dataclasses.replace(random_projection(), whitening=(whitening_of(x, 4), randn(10, 5)))
+    loud = (x @ varied(projection, False, 2, 0.0).whitening[0]).std(0)
+    torch.testing.assert_close(loud, torch.tensor([9.0, 4, 2, 1]), rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("last_taps", "share", "said"), [(0, 0.5, "last taps: expected 1..2, got 0"), (3, 0.5, "1..2"), (1, 1.5, "0..1")]
+)
+def test_parts_that_are_not_there_are_refused(last_taps: int, share: float, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        varied(random_projection(), True, last_taps, share)
