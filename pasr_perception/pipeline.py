@@ -50,13 +50,21 @@ class Pipeline:
     >>> result.objects[0].best.mesh_id, result.objects[0].best.T_cam_obj
     """
 
-    def __init__(self, library: MeshLibrary, encoder: Encoder, config: PasrConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        library: MeshLibrary,
+        encoder: Encoder,
+        config: PasrConfig,
+        device: torch.device,
+        tightener: Tightener | None = None,
+    ) -> None:
+        """`tightener`: one that is loaded already, of the same configuration."""
         if not library.entries:
             raise ValueError(f"library {library.path}: expected at least one mesh, it has none")
         header = library.header
         self.library, self.encoder, self.config, self.device = library, encoder, config, device
         self.crop_spec = CropSpec(encoder.image_size, header.fill)
-        self._tighten = Tightener(device, config.boxes) if config.boxes.tighten else None
+        self._tighten = (tightener or Tightener(device, config.boxes)) if config.boxes.tighten else None
         self._scene = RenderScene(header.view, header.splat)
         unmeasured = [e.id for e in library.entries if e.offset_std == 0]
         if unmeasured:
@@ -92,7 +100,7 @@ class Pipeline:
     def reopened(self, library_dir: str | Path) -> Pipeline:
         """The same encoder and settings with a library as it is on disk now; raises LibraryError if it does not fit."""
         encoder = (self.encoder.name, self.encoder.fingerprint)
-        return Pipeline(MeshLibrary.open(library_dir, encoder), self.encoder, self.config, self.device)
+        return Pipeline(MeshLibrary.open(library_dir, encoder), self.encoder, self.config, self.device, self._tighten)
 
     def _shortlister(self, bank: Bank | None, channels: torch.Tensor | None) -> Shortlist | None:
         if bank is None or channels is None:

@@ -320,6 +320,15 @@ def test_a_library_cut_short_or_replaced_while_in_use(bench, library_path: Path,
     assert (after.mesh_id, after.similarity) == ("block", before.similarity)
 
 
+def test_the_box_network_is_loaded_once(bench, library_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dataclasses.replace(CONFIG, boxes=BoxConfig())
+    running = Pipeline(MeshLibrary.open(library_path), bench.encoder, config, CPU)
+    frame, detection = bench.photograph("can", pose(bench, "can", ANYWHERE[0], 0.6, (0, 0)))
+    before = running.tightened(frame, [detection])[0].box
+    monkeypatch.setattr("pasr_perception.pipeline.Tightener", lambda *_: pytest.fail("loaded again"))
+    np.testing.assert_array_equal(running.reopened(library_path).tightened(frame, [detection])[0].box, before)
+
+
 def test_a_library_without_meshes_is_refused(bench, tmp_path: Path) -> None:
     build_library([], tmp_path / "lib", bench.encoder, bench.config)
     with pytest.raises(ValueError, match="expected at least one mesh"):
