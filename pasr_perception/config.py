@@ -107,6 +107,7 @@ class RefineConfig:
 
     method: str = "newton"  # newton | adamw
     top_k: int = 10  # candidates that are refined; the others keep their coarse pose and score
+    window: float = 7.0  # spreads of margin behind the best up to which the others of them are refined; 0 = all of them
     unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
     finalists: int = 2  # of newton: candidates that go on after the first iteration, the others rest there
@@ -141,7 +142,7 @@ class RefineConfig:
         _require(self.unknowns in (3, 5, 6), "refine.unknowns", "3, 5 or 6", self.unknowns)
         for name in ("iterations", "polish", "steps"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
-        for name in ("robust_scale", "coverage_weight", "contour_weight", "weight_decay"):
+        for name in ("window", "robust_scale", "coverage_weight", "contour_weight", "weight_decay"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
         scale_is_held = self.unknowns == 3 or self.coverage_weight > 0
         _require(scale_is_held, "refine.coverage_weight", "more than 0 with 5 or 6 unknowns", self.coverage_weight)

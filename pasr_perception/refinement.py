@@ -1,5 +1,7 @@
 """The refine stage: the best candidates of every crop, each refined in the turned crop that it was found in, and valued anew.
 
+Refinement brings few candidates forward by much, so those that are more than `refine.window` behind the best stay where they are.
+
 Contours are looked at here (`contour.py`): at all candidates' coarse poses, to choose whom to refine, and again where they end up.
 """
 
@@ -51,19 +53,19 @@ class Heads:
     contour: torch.Tensor  # [H] what contours add to the value
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidates], part: slice, device: torch.device) -> Heads:
-        """Part of each crop's, such as the first ten."""
-        meshes = [c.mesh_index[part] for c in candidates]
-        sizes = tuple(map(len, meshes))
+    def of(cls, candidates: Sequence[Candidates], sizes: Sequence[int], device: torch.device) -> Heads:
+        """The first so many of each crop's."""
+        first = list(zip(candidates, sizes, strict=True))
+        meshes = [c.mesh_index[:n] for c, n in first]
         crop = torch.arange(len(candidates)).repeat_interleave(torch.tensor(sizes)).to(device)
-        turn, rotation = (torch.cat([getattr(c, name)[part] for c in candidates]) for name in ("turn", "rotation"))
+        turn, rotation = (torch.cat([getattr(c, name)[:n] for c, n in first]) for name in ("turn", "rotation"))
 
         def known(said: Sequence[torch.Tensor | None]) -> torch.Tensor:
-            both = zip(said, candidates, strict=True)
-            return torch.cat([(torch.zeros_like(c.value) if each is None else each)[part] for each, c in both])
+            both = zip(said, first, strict=True)
+            return torch.cat([(torch.zeros_like(c.value) if each is None else each)[:n] for each, (c, n) in both])
 
         agreement, contour = known([c.agreement for c in candidates]), known([c.contour for c in candidates])
-        return cls(sizes, crop, turn, torch.cat(meshes).cpu(), rotation, agreement, contour)
+        return cls(tuple(sizes), crop, turn, torch.cat(meshes).cpu(), rotation, agreement, contour)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Refinement:
         if not config.enabled:
             return list(candidates)
         seen = CropEdges.of(crops) if config.contour_weight > 0 else None
-        everyone = Heads.of(candidates, slice(config.top_k if seen is None else None), self.device)
+        looked_at = [len(c.mesh_index) if seen is not None else self._refined(c, config) for c in candidates]
+        everyone = Heads.of(candidates, looked_at, self.device)
         meshes = everyone.mesh.unique()
         clouds = self.space.clouds(meshes.tolist())
         if seen is not None:
@@ -91,7 +94,7 @@ class Refinement:
             said = self._of_contours(Pose.by_outline(everyone.rotation), cloud, clouds, everyone, seen)
             candidates = self._by_contours(candidates, (config.contour_weight * said).split(everyone.sizes))
         heads, boxes, flat = (
-            Heads.of(candidates, slice(config.top_k), self.device),
+            Heads.of(candidates, [self._refined(c, config) for c in candidates], self.device),
             Boxes.of(crops, self.device),
             maps.flatten(0, 1),
         )
@@ -117,6 +120,16 @@ class Refinement:
         found = back @ result.rotation, result.similarity, value, agreement, displacement
         refined = zip(*(t.split(heads.sizes) for t in found), strict=True)
         return [c.with_refined(*each) for c, each in zip(candidates, refined, strict=True)]
+
+    def _refined(self, candidates: Candidates, config: RefineConfig) -> int:
+        """How many of a crop's candidates are refined: those of the first that are not far behind the best."""
+        count = min(config.top_k, len(candidates.mesh_index))
+        if config.window == 0:
+            return count
+        value, mesh = candidates.value[:count].cpu(), candidates.mesh_index[:count].cpu()
+        margin = self.space.rivals.margin(value, mesh)
+        behind = (margin < margin[:1] - config.window).nonzero()
+        return int(behind[0]) if len(behind) else count
 
     def _start(self, heads: Heads, cloud: torch.Tensor, boxes: Boxes, turns: int) -> Hypotheses:
         """The heads in their turned crops; colours and contours count in their contest, as far as they are known before."""

@@ -54,7 +54,7 @@ class Looker:
         self._warm = WarmStart(pipeline, config)
         single = pipeline.config.refine
         refined = min(single.top_k, config.refined)
-        self._refine = replace(single, top_k=refined, contour_weight=config.contour_weight)
+        self._refine = replace(single, top_k=refined, window=0.0, contour_weight=config.contour_weight)
 
     def look(self, frame: Frame, track: Track, detection: Detection, T_ref_cam: np.ndarray) -> bool:
         """A warm start; False where it did not fit and the object had better be searched now."""

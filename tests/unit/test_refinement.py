@@ -1,0 +1,72 @@
+"""The refine stage's choice of whom to refine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pasr_perception.config import ConfigError, PasrConfig, RefineConfig
+from pasr_perception.crop import crop_detections
+from pasr_perception.geometry.se3 import make_T
+from pasr_perception.geometry.viewpoints import look_at
+from pasr_perception.library.store import MeshLibrary
+from pasr_perception.pipeline import Pipeline
+from pasr_perception.types import Candidates
+
+EVERYONE = RefineConfig(finalists=10, polish=0, contour_weight=0, window=0)  # so that all are refined alike
+
+
+@pytest.fixture(scope="module")
+def searched(bench: Any, library_path: Path) -> tuple[Pipeline, list[Candidates], Any, Any]:
+    """A pipeline, and what it searched in photos of the truck and of the can."""
+    pipeline = Pipeline(MeshLibrary.open(library_path), bench.encoder, PasrConfig(), torch.device("cpu"))
+    crops, found, maps = [], [], []
+    for mesh_id, R, z in (("truck", look_at(0.5, 0.8), 5.0), ("can", look_at(0.3, 2.0), 0.6)):
+        frame, detection = bench.photograph(mesh_id, make_T(R, np.array([0, 0, z])))
+        crop, _ = crop_detections(frame, [detection], pipeline.crop_spec)
+        encoded = pipeline.encode(crop)
+        size = torch.as_tensor(crop[0].box[2:] - crop[0].box[:2], dtype=torch.float32)[None]
+        crops, maps = [*crops, *crop], [*maps, encoded]
+        found += pipeline.search(encoded, size)
+    return pipeline, found, torch.cat(maps), crops
+
+
+def moved(found: Candidates, refined: Candidates) -> list[bool]:
+    return [not torch.equal(a, b) for a, b in zip(found.rotation, refined.rotation, strict=True)]
+
+
+def test_those_far_behind_the_best_stay_where_they_are(searched: Any) -> None:
+    pipeline, found, maps, crops = searched
+    margins = [pipeline.rivals.margin(c.value, c.mesh_index) for c in found]
+    assert all(torch.equal(m, m.sort(descending=True).values) for m in margins)
+    window = float(margins[0][0] - margins[0][3]) + 1e-4  # of the first crop, four
+    near = dataclasses.replace(EVERYONE, window=window)
+    for before, after, margin in zip(found, pipeline.refine(found, maps, crops, near), margins, strict=True):
+        inside = margin >= margin[0] - window
+        assert inside[0]
+        assert not inside.all()
+        assert not any(np.array(moved(before, after))[~inside.numpy()])
+        assert any(moved(before, after)[: int(inside.sum())])
+        assert torch.equal(after.value[~inside], before.value[~inside])
+    assert int((margins[0] >= margins[0][0] - window).sum()) == 4
+
+
+def test_those_that_are_refined_are_refined_as_ever(searched: Any) -> None:
+    pipeline, found, maps, crops = searched
+    whole = pipeline.refine(found, maps, crops, EVERYONE)
+    narrow = pipeline.refine(found, maps, crops, dataclasses.replace(EVERYONE, window=1e-6))
+    for all_of_them, best, before in zip(whole, narrow, found, strict=True):
+        torch.testing.assert_close(best.rotation[0], all_of_them.rotation[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(best.value[0], all_of_them.value[0], atol=1e-4, rtol=0)
+        assert sum(moved(before, best)) == 1
+        assert sum(moved(before, all_of_them)) > 3
+
+
+def test_a_window_below_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"refine\.window: expected 0 or more, got -1"):
+        RefineConfig(window=-1)
