@@ -47,8 +47,17 @@ def measure_overhead(out: Path, frames: int, hz: float, boxes: int, pipeline_ms:
         finally:
             for process in (listener, camera, node):
                 stop_process(process)
-    found: dict[str, float] = json.loads((out / "listener.log").read_text().splitlines()[-1])
+    found = figures_of((out / "listener.log").read_text())
     (out / "overhead.json").write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def figures_of(said: str) -> dict[str, float]:
+    """What the listener found, of all that it said: rclpy may have the last word when it ends. Raises ReplayError."""
+    told = [line for line in said.splitlines() if line.startswith("{")]
+    if not told:
+        raise ReplayError(f"the listener said nothing of what it found: {said[-500:]!r}")
+    found: dict[str, float] = json.loads(told[-1])
     return found
 
 
