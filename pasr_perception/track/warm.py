@@ -68,7 +68,8 @@ class WarmStart:
         known: RefineConfig = pipeline.config.refine
         given = replace(known, method="newton", unknowns=config.unknowns, iterations=config.iterations)
         polish = min(known.polish, POLISH_ROUNDS)
-        self._refine = replace(given, polish=polish, contour_weight=config.contour_weight)
+        # nothing was searched that could say who is far behind
+        self._refine = replace(given, window=0.0, polish=polish, contour_weight=config.contour_weight)
 
     def __call__(self, frame: Frame, detection: Detection, predicted: Mapping[str, np.ndarray]) -> list[Look]:
         """Looks at meshes at predicted poses {id: T_cam_obj}; the first is the one that the box leans on.

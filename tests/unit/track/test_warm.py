@@ -74,6 +74,27 @@ def test_the_right_mesh_stands_out_from_its_rivals(pipeline, block):
     assert margins["block"] > margins["can"] + 1
 
 
+def test_rivals_are_refined_however_far_behind_they_would_be_without_a_search(pipeline, block, monkeypatch):
+    frame, detection, truth = block
+    can = make_T(truth[:3, :3], truth[:3, :3] @ pipeline.library.entries[0].center + truth[:3, 3])
+    started, refined, refine = [], [], pipeline.refine
+
+    def noted(candidates, *rest):
+        found = refine(candidates, *rest)
+        started.extend(candidates[0].rotation)
+        refined.extend(found[0].rotation)
+        return found
+
+    monkeypatch.setattr(pipeline, "refine", noted)
+    spread = torch.full_like(pipeline.rivals.spread, 1e-4)  # so that offsets alone put meshes far apart
+    monkeypatch.setattr(
+        type(pipeline.rivals), "margin", lambda self, value, mesh: (value - self.offset[mesh]) / spread[mesh]
+    )
+    WarmStart(pipeline, TrackConfig())(frame, detection, {"block": truth, "can": can})
+    assert len(refined) == 2
+    assert not any(torch.equal(a, b) for a, b in zip(started, refined, strict=True))
+
+
 def test_depth_settles_the_distance_of_a_look(bench, pipeline, block):
     frame, detection, truth = block
     near = truth.copy()
