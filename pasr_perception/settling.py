@@ -7,13 +7,14 @@ spread of margin, so it counts as much as it should beside what features, colour
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pasr_perception.confidence import log_odds
+from pasr_perception.confidence import probabilities
 from pasr_perception.config import PasrConfig
 from pasr_perception.depth import excess, usable_depth
 from pasr_perception.lift import LiftError
@@ -32,7 +33,7 @@ class Placed:
     candidate: int  # among the crop's
     mesh: int
     T_cam_obj: np.ndarray  # [4, 4]
-    odds: float  # log-odds of being right rather than a stranger's
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Settling:
                     T = self.placing.place(mesh, found.rotation[i], shift[i], crop, camera)
                 except LiftError:
                     continue  # `Placing.hypotheses` says so
-                placed.append(Placed(k, i, mesh, T, log_odds(margin, self.config.confidence)))
+                placed.append(Placed(k, i, mesh, T, margin))
         return placed
 
     def _by_others(self, placed: Sequence[Placed]) -> Settled | None:
@@ -83,8 +84,9 @@ class Settling:
         outline = np.stack([np.resize(points, (longest, 3)) for points in outlines])
         centers = [np.asarray(self.placing.library.entries[p.mesh].center) for p in placed]
         middle = np.stack([_moved(c[None], p.T_cam_obj)[0] for c, p in zip(centers, placed, strict=True)])
-        shares = _shares(np.array([p.odds for p in placed]), of, len(named))
-        support = supported(Standing(outline, middle, shares, of, len(named)), self.config.support)
+        crops = (of_crop for _, of_crop in itertools.groupby(placed, lambda p: p.crop))
+        shares = [probabilities([p.margin for p in of_crop], self.config.confidence)[0] for of_crop in crops]
+        support = supported(Standing(outline, middle, np.concatenate(shares), of, len(named)), self.config.support)
         if support is None:
             logger.debug("no three of %d objects span a plane: their distances are those of their boxes", len(named))
             return None
@@ -116,11 +118,3 @@ class Settling:
 
 def _moved(points: np.ndarray, T: np.ndarray) -> np.ndarray:
     return points @ T[:3, :3].T + T[:3, 3]
-
-
-def _shares(odds: np.ndarray, of: np.ndarray, count: int) -> np.ndarray:
-    """Probability [H] of each hypothesis among its object's, and that it is none of them (`confidence.py`)."""
-    highest = np.zeros(count)
-    np.maximum.at(highest, of, odds)
-    share = np.exp(odds - highest[of])
-    return share / (np.bincount(of, share, count) + np.exp(-highest))[of]

@@ -51,6 +51,11 @@ class Standing:
         """Information [3, 3] that a plane is not ever so near."""
         return (np.median(np.linalg.norm(self.middle, axis=1)) / SLACK) ** 2 * np.eye(3)
 
+    def best(self, value: np.ndarray) -> list[int]:
+        """The hypothesis of each object whose value [H] is the largest."""
+        mine = (np.flatnonzero(self.of == k) for k in range(self.count))
+        return [int(which[value[which].argmax()]) for which in mine]
+
     def contacts(self, normal: np.ndarray) -> np.ndarray:
         """The point [H, 3] of each that lies furthest along a plane's normal [3]."""
         return self.outline[np.arange(len(self.of)), (self.outline @ normal).argmax(1)]
@@ -96,8 +101,7 @@ def evidence_of(likelihood: np.ndarray) -> np.ndarray:
 
 def starts(standing: Standing, config: SupportConfig) -> np.ndarray:
     """Normals [n, 3] of the most promising planes through the middles of three objects' most probable hypotheses."""
-    best = [np.flatnonzero(standing.of == k)[standing.share[standing.of == k].argmax()] for k in range(standing.count)]
-    triples = np.array(list(itertools.combinations(best, 3)))
+    triples = np.array(list(itertools.combinations(standing.best(standing.share), 3)))
     triples = np.random.default_rng(0).permutation(triples)[:STARTS]
     corners = standing.middle[triples]  # [n, 3, 3]
     aims = corners / np.linalg.norm(corners, axis=2, keepdims=True)
@@ -125,7 +129,7 @@ def fitted(standing: Standing, normal: np.ndarray, config: SupportConfig) -> Fit
     return Fit(normal, contact, weight, float(np.log(explained).sum()))
 
 
-def by_the_others(standing: Standing, fit: Fit, config: SupportConfig) -> tuple[np.ndarray, np.ndarray]:
+def by_the_others(standing: Standing, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
     """e [H] of every hypothesis off the plane without its own object's part in it, and that plane's variance there [H]."""
     information, pull = np.zeros((standing.count, 3, 3)), np.zeros((standing.count, 3))
     weighed = fit.weight[:, None] * fit.contact
@@ -140,7 +144,7 @@ def by_the_others(standing: Standing, fit: Fit, config: SupportConfig) -> tuple[
 def roughness(standing: Standing, off: np.ndarray, variance: np.ndarray, strays: float) -> float:
     """By how much, as a variance, the likeliest hypotheses float more than `variance` [H] explains; 0 where they do not."""
     likely = np.log(standing.share + 1e-12) + np.log((1 - strays) * _fits(off, variance) + strays)
-    best = [np.flatnonzero(standing.of == k)[likely[standing.of == k].argmax()] for k in range(standing.count)]
+    best = standing.best(likely)
     ratio = CONSISTENT * float(np.median(np.abs(off[best]) / np.sqrt(variance[best])))
     return max(ratio**2 - 1, 0.0) * float(np.median(variance[best]))
 
@@ -150,7 +154,7 @@ def supported(standing: Standing, config: SupportConfig) -> Support | None:
     fits = [fitted(standing, normal, config) for normal in starts(standing, config)]
     if not fits:
         return None
-    off, of_plane = by_the_others(standing, max(fits, key=lambda fit: fit.value), config)
+    off, of_plane = by_the_others(standing, max(fits, key=lambda fit: fit.value))
     spread = _spread(off, config)
     noise = of_plane + config.contact**2
     noise = noise + roughness(standing, off, spread**2 + noise, config.strays)

@@ -130,7 +130,7 @@ def test_the_plane_of_the_others_is_that_of_a_fit_without_the_object() -> None:
     objects = [k for k in range(6) for _ in range(2)]
     table = standing(outlines, [0.5, 0.3] * 6, objects)
     fit = fitted(table, TABLE, CONFIG)
-    off, variance = by_the_others(table, fit, CONFIG)
+    off, variance = by_the_others(table, fit)
     for k in range(6):
         others = table.of != k
         a, w = fit.contact[others], fit.weight[others]
