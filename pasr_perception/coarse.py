@@ -20,6 +20,7 @@ from pasr_perception.encoders.adapter import compared_maps
 from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
+from pasr_perception.kernels.cores import on_all_cores
 from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates, turned_aspect
 from pasr_perception.types import Candidates, Crop, Rivals
 
@@ -88,11 +89,13 @@ def coarse_search(
     only = only if only is not None else [None] * len(maps)
     listed = _everything(space, only) if shortlist is None else shortlist(maps, box_size, only)
     cells = maps.flatten(3).transpose(2, 3).contiguous()  # [B, T, g*g, D]
+    asked = [(b, poses) for crops in _by_mesh(listed) for b, poses in crops]
+    tasks = [
+        Task(cells[b], space.sparse(poses.mesh), poses, None if chroma is None else chroma[b]) for b, poses in asked
+    ]
     scored: list[list[tuple[Task, torch.Tensor]]] = [[] for _ in maps]
-    for crops in _by_mesh(listed):
-        for b, poses in crops:
-            task = Task(cells[b], space.sparse(poses.mesh), poses, None if chroma is None else chroma[b])
-            scored[b].append((task, exact_scores(task)))
+    for (b, _), task, scores in zip(asked, tasks, exact_scores(tasks), strict=True):
+        scored[b].append((task, scores))
     aspect = log_aspect(box_size)
     each = [config.per_mesh if mesh is None else config.top_k for mesh in only]
     return [_best(Scored.of(mine), aspect[b], space.rivals, config, each[b]) for b, mine in enumerate(scored)]
@@ -125,7 +128,10 @@ class Task:
     poses: MeshPoses
     chroma: torch.Tensor | None = None  # [T, g*g, 2] of the cells
 
-    @property
+    def scores(self) -> torch.Tensor:
+        """Eq. 8 of each pose [k]."""
+        return score_poses(self.cells, self.cloud, self.poses.turn, self.poses.pose)
+
     def colour_sums(self) -> torch.Tensor:
         """What `agreement` of colours is of [k, 8]."""
         assert self.chroma is not None
@@ -164,7 +170,7 @@ class Scored:
         joined = torch.cat(similarity)
         agreed = torch.zeros_like(joined)
         if tasks[0].chroma is not None:  # one crop's tasks all have it, or none
-            agreed = agreement(torch.cat([task.colour_sums for task in tasks]))
+            agreed = agreement(torch.cat(of_each(tasks, Task.colour_sums)))
         return cls(tasks, torch.from_numpy(mesh), torch.from_numpy(turn).to(joined.device), outline, joined, agreed)
 
     @property
@@ -192,11 +198,23 @@ def values(
     return similarity - config.outline_weight * mismatch + config.colour_weight * spread * agreement
 
 
-def exact_scores(task: Task) -> torch.Tensor:
-    """Eq. 8 [k] of a task's poses, by the cheaper of two equal ways."""
-    if task.is_whole:
-        return whole_scores(task)
-    return score_poses(task.cells, task.cloud, task.poses.turn, task.poses.pose)
+def of_each(tasks: Sequence[Task], ask: Callable[[Task], torch.Tensor]) -> list[torch.Tensor]:
+    """What `ask` says of every task; on the CPU, where that is a loop of its own, on all cores."""
+    if any(task.cloud.runs is not None for task in tasks):
+        return [ask(task) for task in tasks]
+    found: dict[int, torch.Tensor] = {}
+
+    def one(number: int) -> None:
+        found[number] = ask(tasks[number])
+
+    on_all_cores(one, len(tasks))
+    return [found[number] for number in range(len(tasks))]
+
+
+def exact_scores(tasks: Sequence[Task]) -> list[torch.Tensor]:
+    """Eq. 8 [k] of each task's poses, by the cheaper of two equal ways."""
+    few = iter(of_each([task for task in tasks if not task.is_whole], Task.scores))
+    return [whole_scores(task) if task.is_whole else next(few) for task in tasks]
 
 
 def whole_scores(task: Task) -> torch.Tensor:

@@ -25,6 +25,7 @@ import torch
 
 from pasr_perception.crop import BACKGROUND
 from pasr_perception.kernels import contour as kernels
+from pasr_perception.kernels.cores import on_all_cores
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
 from pasr_perception.refine.similarity import projected
 from pasr_perception.types import Crop
@@ -88,6 +89,10 @@ def contour_agreement(
     Poses are where the points are: of a rendering that was scaled, without the margin of its splats (`splat_margin`).
     """
     uv = projected(pose, cloud, clouds, scene)[0].cpu().numpy() * np.float32(SIDE / scene.splat.size)
-    of_crop = crop.tolist()
-    found = [evidence(points, seen.edges[b], seen.shade[b]).mean() for points, b in zip(uv, of_crop, strict=True)]
-    return torch.tensor(found, dtype=torch.float32, device=clouds.points.device)
+    of_crop, found = crop.tolist(), np.empty(len(uv), np.float32)
+
+    def one(h: int) -> None:
+        found[h] = evidence(uv[h], seen.edges[of_crop[h]], seen.shade[of_crop[h]]).mean()
+
+    on_all_cores(one, len(uv))
+    return torch.from_numpy(found).to(clouds.points.device)

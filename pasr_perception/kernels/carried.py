@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.cores import on_all_cores
 
 UNKNOWNS = 6
 
@@ -151,7 +152,8 @@ def model(pixels: Pixels, poses: Poses, size: int, still: bool = False) -> tuple
     value, gradient = np.zeros(count, np.float32), np.zeros((count, UNKNOWNS), np.float32)
     curvature = np.zeros((count, UNKNOWNS, UNKNOWNS), np.float32)
     scale, zoom = np.exp(poses.log_scale), poses.focal * np.float32(size)
-    for h in range(count):
+
+    def one(h: int) -> None:
         _model(
             pixels.products[h],
             pixels.surface[h],
@@ -172,6 +174,8 @@ def model(pixels: Pixels, poses: Poses, size: int, still: bool = False) -> tuple
             gradient[h],
             curvature[h],
         )
+
+    on_all_cores(one, count)
     lower = np.tril(curvature, -1)
     return value, gradient, curvature + lower.transpose(0, 2, 1)
 

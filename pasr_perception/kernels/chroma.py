@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.cores import on_all_cores
 from pasr_perception.kernels.poses import SparseWeights
 from pasr_perception.kernels.splat import Splatting, take
 
@@ -106,10 +107,13 @@ def templates_sums(
 def splats_sums(uv: np.ndarray, depth: np.ndarray, splatting: Splatting, coloured: Coloured) -> np.ndarray:
     """Sums [H, 8] of hypotheses whose points are at uv [H, N, 2] pixels and depth [H, N], float32."""
     sums = np.zeros((len(uv), SUMS), np.float32)
-    for h in range(len(uv)):
+
+    def one(h: int) -> None:
         taken = take(uv[h], depth[h], splatting)
         colours, cells = coloured.colours[coloured.cloud[h]], coloured.cells[coloured.crop[h]]
         _of_splat(uv[h], taken.index, taken.count, colours, cells, splatting.size, splatting.radius**2, sums[h])
+
+    on_all_cores(one, len(uv))
     return sums
 
 

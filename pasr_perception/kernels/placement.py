@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.cores import on_all_cores
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,11 @@ def project(moved: Moved, view: View) -> tuple[np.ndarray, np.ndarray]:
     by = np.concatenate([moved.shift, moved.log_scale[:, None]], 1)
     # a kernel is compiled anew for every other layout: not while a frame waits
     points, rotation = np.ascontiguousarray(moved.points), np.ascontiguousarray(moved.rotation)
-    for h, cloud in enumerate(moved.cloud):
-        _project(points[cloud], rotation[h], moved.size, numbers, by[h], uv[h], depth[h])
+
+    def one(h: int) -> None:
+        _project(points[moved.cloud[h]], rotation[h], moved.size, numbers, by[h], uv[h], depth[h])
+
+    on_all_cores(one, len(uv))
     return uv, depth
 
 

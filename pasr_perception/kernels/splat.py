@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pasr_perception.kernels.compiled import exact_kernel, kernel, trial
+from pasr_perception.kernels.cores import on_all_cores
 
 REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
 
@@ -138,14 +139,28 @@ def take(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> Taken:
     return Taken(index, count)
 
 
+def take_all(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> list[Taken]:
+    """`take` of several clouds: uv [B, N, 2], depth [B, N]."""
+    found: list[Taken] = [Taken(np.empty((0, 0), np.int32), np.empty(0, np.int32))] * len(uv)
+
+    def one(b: int) -> None:
+        found[b] = take(uv[b], depth[b], splatting)
+
+    on_all_cores(one, len(uv))
+    return found
+
+
 def mean_cosines(uv: np.ndarray, depth: np.ndarray, splatting: Splatting, compared: Compared) -> np.ndarray:
     """Eq. 8 [H] float32 of hypotheses whose points are at uv [H, N, 2] pixels and depth [H, N], float32."""
     out = np.empty(len(uv), np.float32)
     size, square_radius = splatting.size, splatting.radius**2
-    for h in range(len(uv)):
+
+    def one(h: int) -> None:
         taken = take(uv[h], depth[h], splatting)
         features, cells = compared.features[compared.cloud[h]], compared.cells[compared.crop[h]]
         _mean_cosine(uv[h], taken.index, taken.count, features, cells, size, square_radius, out[h : h + 1])
+
+    on_all_cores(one, len(uv))
     return out
 
 

@@ -8,8 +8,9 @@ from typing import TypeVar
 import torch
 
 from pasr_perception.config import RefineConfig
-from pasr_perception.geometry.placement import project
+from pasr_perception.geometry.placement import for_loops, project
 from pasr_perception.kernels.splat import Compared, mean_cosines
+from pasr_perception.kernels.surface import LEAST_COSINE, LEAST_LENGTH, Placed, Shown, closer
 from pasr_perception.refine.coverage import coverage
 from pasr_perception.refine.outline import Outline, outline
 from pasr_perception.refine.problem import Boxes, Clouds, Hypotheses, Pose, RenderScene
@@ -28,7 +29,6 @@ PIXELS_ENOUGH = 200  # covered pixels of a hypothesis beyond which every second 
 RESIDUAL_FLOOR = (
     1.0  # robust weights are never narrower: in a clean image the pixels that disagree are the ones to learn from
 )
-LEAST_COSINE = 0.05  # of a pixel's curvature, which is that of a match
 
 AnyVisited = TypeVar("AnyVisited", bound="Visited")
 
@@ -186,32 +186,49 @@ def cut_template(splatted: Splatted, problem: Problem) -> Template:
     weight = robust_weight(
         1 - by_hypothesis(cosine), by_hypothesis(torch.ones_like(cosine)), problem.config.robust_scale
     )
-    surface, middle, feature, pull, metric = (by_hypothesis(v) for v in look_closer(splatted, kept, problem))
+    look = closer_in_loops if for_loops(splatted.seen) else closer_in_tensors
+    surface, unit, pull, metric = (by_hypothesis(v) for v in look(splatted, kept, problem))
+    middle = by_hypothesis(middles(rendered.cell[kept], size))
+    feature = problem.clouds.leading(unit)
     return Template(splatted.pose, surface, middle, weight, feature, pull, metric)
 
 
-def look_closer(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tuple[torch.Tensor, ...]:
-    """Surface, middle, leading feature, pull and metric (see `Template`) of the pixels `kept` [m].
+def middles(cell: torch.Tensor, size: int) -> torch.Tensor:
+    """The middles [m, 2] of cells [m], pixels."""
+    return torch.stack([cell % size, cell // size], -1) + 0.5
+
+
+def closer_in_loops(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tuple[torch.Tensor, ...]:
+    """`closer_in_tensors` on the CPU."""
+    rendered, clouds = splatted.rendered, problem.clouds
+    of_pixels = rendered.hypothesis, rendered.cell, rendered.index, rendered.weight, rendered.feature
+    shown = Shown(*(t[kept].numpy() for t in (*of_pixels, splatted.seen, splatted.cosine)))
+    placed = Placed(*(t.numpy() for t in (rendered.uv, problem.cloud, clouds.points, clouds.features)))
+    found = closer(shown, placed, problem.scene.splat.splatting, MIN_WEIGHT_SUM)
+    return tuple(torch.from_numpy(each) for each in (found.surface, found.unit, found.pull, found.metric))
+
+
+def closer_in_tensors(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tuple[torch.Tensor, ...]:
+    """Surface, unit feature, pull and metric (see `Template`) of the pixels `kept` [m], on any device.
 
     A pixel shows m = sum_k w_k M_k / W with W = sum_k w_k and w_k = 1 - d_k^2 / r^2. With its points moving together, u = m / |m|
     changes by du = (A - (A u) u^T) / (W |m|) with A = sum_k dw_k M_k, and pull = du . F. The metric is cos * du . du: the second
     derivative of u . F where F is a share `cos` of u and something else across it.
     """
     rendered, splatting = splatted.rendered, problem.scene.splat
-    hypothesis, cell, size = rendered.hypothesis[kept], rendered.cell[kept], splatting.size
+    hypothesis, cell = rendered.hypothesis[kept], rendered.cell[kept]
     index, weight = rendered.index[kept], rendered.weight[kept]  # [m, K]
     filled, index = index >= 0, index.clamp(min=0)
     total = weight.sum(1, keepdim=True).clamp(min=MIN_WEIGHT_SUM)
     shown = problem.clouds.points[problem.cloud[hypothesis, None], index]  # [m, K, 3]
     surface = (shown * weight[..., None]).sum(1) / total
-    middle = torch.stack([cell % size, cell // size], -1) + 0.5
-    to_middle = (middle[:, None] - rendered.uv[hypothesis[:, None], index]) * filled[..., None]  # [m, K, 2]
-    rate = to_middle * (2 / splatting.radius_px**2)  # of the weights
+    to_middle = middles(cell, splatting.size)[:, None] - rendered.uv[hypothesis[:, None], index]  # [m, K, 2]
+    rate = to_middle * filled[..., None] * (2 / splatting.radius_px**2)  # of the weights
     points = index + (problem.cloud[hypothesis] * problem.clouds.points.shape[1])[:, None]
     features = problem.clouds.features.flatten(0, 1).index_select(0, points.flatten()).unflatten(0, points.shape)
     change = rate.transpose(1, 2) @ features  # [m, 2, D]
     unit = rendered.feature.index_select(0, kept)
-    length = unit.norm(dim=1, keepdim=True).clamp(min=1e-8)
+    length = unit.norm(dim=1, keepdim=True).clamp(min=LEAST_LENGTH)
     unit = unit / length
     along = (change @ unit[..., None])[..., 0]  # [m, 2]
     seen = splatted.seen.index_select(0, kept)
@@ -219,7 +236,7 @@ def look_closer(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tup
     pull = ((change @ seen[..., None])[..., 0] - along * cosine) / (total * length)
     metric = change @ change.transpose(1, 2) - along[..., None] * along[:, None]
     metric = metric * (cosine.clamp(min=LEAST_COSINE) / (total * length).square())[..., None]
-    return surface, middle, problem.clouds.leading(unit), pull, metric
+    return surface, unit, pull, metric
 
 
 def surface_pixels(pose: Pose, surface: torch.Tensor, at: Outline, size: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pasr_perception.kernels.splat import REACH_MARGIN, Splatting, take
+from pasr_perception.kernels.splat import REACH_MARGIN, Splatting, take_all
 
 MIN_WEIGHT_SUM = 1e-4  # NormWeightedCompositor's floor
 CANDIDATES_PER_BLOCK = 2**24  # (point, pixel) pairs looked at together
@@ -89,8 +89,8 @@ def check_projected(uv: torch.Tensor, depth: torch.Tensor) -> None:
 def select_in_loops(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """Every covered pixel [M] and its points [M, K], on the CPU."""
     pixels, indices = [torch.empty(0, dtype=torch.long)], [torch.empty(0, config.points_per_pixel, dtype=torch.long)]
-    for cloud, (at, behind) in enumerate(zip(uv.detach().numpy(), depth.detach().float().numpy(), strict=True)):
-        taken = take(at, behind, config.splatting)
+    every = take_all(uv.detach().numpy(), depth.detach().float().numpy(), config.splatting)
+    for cloud, taken in enumerate(every):
         covered = torch.from_numpy(taken.count).nonzero()[:, 0]
         pixels.append(covered + cloud * config.size**2)
         indices.append(torch.from_numpy(taken.index)[covered].long())

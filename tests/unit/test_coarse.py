@@ -172,7 +172,10 @@ def test_many_poses_of_a_mesh_are_scored_with_all_of_it(space, monkeypatch):
         task = Task(
             cells, library.sparse(1), MeshPoses(1, np.zeros(30 * times, np.int64), np.tile(np.arange(30), times))
         )
-        assert torch.allclose(exact_scores(task), every[0].repeat(times), atol=1e-6)
+        few = Task(cells, library.sparse(1), MeshPoses(1, np.zeros(2, np.int64), np.array([4, 2])))
+        found = exact_scores([few, task, few])
+        assert torch.allclose(found[1], every[0].repeat(times), atol=1e-6)
+        assert torch.allclose(torch.stack([found[0], found[2]]), every[0, [4, 2]].expand(2, 2), atol=1e-6)
         assert len(wholes) == (times == 3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from pasr_perception.refine.template import (
     RESIDUAL_FLOOR,
     Problem,
     Splatted,
+    closer_in_loops,
+    closer_in_tensors,
     cut_template,
-    look_closer,
     robust_weight,
     splat,
     visit,
@@ -23,6 +25,7 @@ from pasr_perception.refine.template import (
 from pasr_perception.render.splat import composite, rasterise
 
 CONFIG = RefineConfig(unknowns=6)
+Closer = Callable[[Splatted, torch.Tensor, Problem], tuple[torch.Tensor, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +55,12 @@ def test_a_visit_is_worth_what_the_splat_is(problem: tuple[Problem, Pose]) -> No
     torch.testing.assert_close(visited.value, seen.value, atol=1e-5, rtol=1e-5)
 
 
-def test_the_pull_is_the_splats_gradient(stage: Any, problem: tuple[Problem, Pose]) -> None:
+@pytest.mark.parametrize("closer", [closer_in_loops, closer_in_tensors])
+def test_the_pull_is_the_splats_gradient(stage: Any, problem: tuple[Problem, Pose], closer: Closer) -> None:
     """Moving all points together: the pixels' gradients add up to what autograd finds through the splat."""
     made, pose = problem
     splatted: Splatted = splat(pose, made)
-    pull = look_closer(splatted, torch.arange(len(splatted.cosine)), made)[3]
+    pull = closer(splatted, torch.arange(len(splatted.cosine)), made)[2]
     found = torch.zeros(3, 2).index_add(0, splatted.rendered.hypothesis, pull)
     uv, depth = stage.placed(pose)
     shift = torch.zeros(3, 1, 2, requires_grad=True)
@@ -65,13 +69,14 @@ def test_the_pull_is_the_splats_gradient(stage: Any, problem: tuple[Problem, Pos
     torch.testing.assert_close(found, torch.autograd.grad(cosine.sum(), shift)[0][:, 0], rtol=1e-3, atol=1e-4)
 
 
-def test_the_metric_is_gauss_newtons(stage: Any, problem: tuple[Problem, Pose]) -> None:
+@pytest.mark.parametrize("closer", [closer_in_loops, closer_in_tensors])
+def test_the_metric_is_gauss_newtons(stage: Any, problem: tuple[Problem, Pose], closer: Closer) -> None:
     """Of a crop that shows the very rendering, curvature of the cosine is what the unit feature changes by, squared."""
     made, pose = problem
     splatted = splat(pose, made)
     unit = torch.nn.functional.normalize(splatted.rendered.feature, dim=1)
     matched = dataclasses.replace(splatted, seen=unit, cosine=torch.ones(len(unit)))
-    _, _, _, pull, metric = look_closer(matched, torch.arange(len(unit)), made)
+    _, _, pull, metric = closer(matched, torch.arange(len(unit)), made)
     torch.testing.assert_close(pull, torch.zeros_like(pull), rtol=0, atol=1e-4)
     uv, depth = stage.placed(pose)
     step, shown = 1e-3, splatted.rendered
@@ -83,6 +88,16 @@ def test_the_metric_is_gauss_newtons(stage: Any, problem: tuple[Problem, Pose]) 
     expected = ((after - unit) / step).square().sum(1)[kept]
     error = (metric[kept, 0, 0] - expected).abs() / (expected + 0.02 * expected.mean())
     assert error.quantile(0.95) < 0.05  # the rest are pixels with a single point at the edge of its reach
+
+
+def test_loops_look_as_closely_as_tensors_do(problem: tuple[Problem, Pose]) -> None:
+    made, pose = problem
+    splatted = splat(pose, made)
+    some = (splatted.rendered.weight.sum(1) > 0.2).nonzero()[::3, 0]  # next to no weight magnifies rounding
+    assert len(some) > 50
+    for found, twin in zip(closer_in_loops(splatted, some, made), closer_in_tensors(splatted, some, made), strict=True):
+        assert twin.abs().max() > 0
+        torch.testing.assert_close(found, twin, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("enough", [0, 1000])
