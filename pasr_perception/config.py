@@ -29,6 +29,7 @@ class EncoderConfig:
 
     name: str = "efficientnet-lite0"  # efficientnet-lite0 | dinov2 | dinov3
     weights: str = ""  # dinov2/dinov3: local folder or hub id; else a file of pasr train backbone; empty = published
+    image_size: int = 0  # of efficientnet-lite0's crops, pixels, a multiple of 16; 0 = the library's, 448 for a new one
     device: str = "auto"  # auto | cpu | cuda | cuda:0 ...
     batch_size: int = 0  # crops per forward pass; 0 = one on a CPU, whose caches hold no more, eight elsewhere
     precision: str = "auto"  # of the network: float32 | bfloat16 | auto: bfloat16 on CUDA, float32 on a CPU
@@ -39,10 +40,19 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         known = ("efficientnet-lite0", "dinov2", "dinov3")
         _require(self.name in known, "encoder.name", f"one of {', '.join(known)}", self.name)
+        if self.image_size:
+            fits = self.image_size % 16 == 0 and 64 <= self.image_size <= 1024
+            _require(fits, "encoder.image_size", "0, or a multiple of 16 from 64 to 1024", self.image_size)
+            _require(self.sizes, "encoder.image_size", f"0 with {self.name}, whose size is fixed", self.image_size)
         _require(self.batch_size >= 0, "encoder.batch_size", "0 or more", self.batch_size)
         precisions = ("auto", "float32", "bfloat16")
         _require(self.precision in precisions, "encoder.precision", f"one of {', '.join(precisions)}", self.precision)
         _require(0 <= self.adapter_share <= 1, "encoder.adapter_share", "0..1", self.adapter_share)
+
+    @property
+    def sizes(self) -> bool:
+        """Whether the encoder takes crops of several sizes."""
+        return self.name == "efficientnet-lite0"
 
 
 @dataclass(frozen=True)

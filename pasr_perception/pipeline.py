@@ -19,10 +19,10 @@ from pasr_perception.chroma import crop_chroma
 from pasr_perception.coarse import Shortlist, coarse_search, turn_maps
 from pasr_perception.config import PasrConfig, RefineConfig
 from pasr_perception.crop import CropSpec, crop_detections, look_through
-from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.kernels import prepare
 from pasr_perception.library.index import read_bank
+from pasr_perception.library.opening import open_with_encoder
 from pasr_perception.library.resident import ResidentLibrary, attraction
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.placing import Placing, Told
@@ -91,10 +91,9 @@ class Pipeline:
     def open(cls, library_dir: str | Path, config: PasrConfig | None = None) -> Pipeline:
         """Load the encoder and a library that was built with it; raises LibraryError if they do not belong together."""
         config = config or PasrConfig()
-        encoder, device = load_encoder(config.encoder)
+        library, encoder, device = open_with_encoder(library_dir, config.encoder)
         if device.type == "cpu":
             prepare()
-        library = MeshLibrary.open(library_dir, expect_encoder=(encoder.name, encoder.fingerprint))
         return cls(library, encoder, config, device)
 
     def reopened(self, library_dir: str | Path) -> Pipeline:

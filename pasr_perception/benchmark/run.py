@@ -24,6 +24,7 @@ from pasr_perception.benchmark.search import bank_of, put_bank
 from pasr_perception.benchmark.searching import CoarseTimes, compare_results, mesh_costs, pose_set_cost, time_coarse
 from pasr_perception.benchmark.stages import Samples, sample
 from pasr_perception.geometry.viewpoints import POSE_SETS
+from pasr_perception.library.opening import encoder_for
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.pipeline import Pipeline
 
@@ -120,7 +121,8 @@ def _pose_sets(subject: Subject, plan: BenchPlan, folder: Path) -> Figure:
 def _fresh(subject: Subject, library: Path, plan: BenchPlan) -> Fresh:
     """Open the largest library some times, and answer frames of every number of crops with it."""
     frame, _ = crowd(subject.queries, 1)
-    base = FreshRequest(library, subject.config, frame, (), 0, torch.get_num_threads())
+    config = replace(subject.config, encoder=encoder_for(subject.library.header, subject.config.encoder))
+    base = FreshRequest(library, config, frame, (), 0, torch.get_num_threads())
     opened: list[FreshAnswer] = []
     answered: dict[int, FreshAnswer] = {}
     for _ in range(plan.open_repeats):

@@ -17,6 +17,7 @@ from pasr_perception.cli.library import library_app
 from pasr_perception.cli.overhead import overhead_command
 from pasr_perception.cli.track import track_command
 from pasr_perception.cli.train import train_app
+from pasr_perception.waiting import wait_briefly
 
 app = typer.Typer(
     help="Which of your meshes is in the image, and where is it in 6-DoF.",
@@ -39,6 +40,7 @@ app.command("overhead")(overhead_command)
 
 def main() -> None:
     """Entry point of the `pasr` script."""
+    wait_briefly()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("trimesh").setLevel(logging.WARNING)
     app()

@@ -72,14 +72,12 @@ def subject_of(library: Path | None, bag: Path | None, config: Path | None, plan
     from pasr_perception.benchmark.plan import Subject
     from pasr_perception.benchmark.queries import bag_queries, simulated_queries
     from pasr_perception.config import PasrConfig, load_config
-    from pasr_perception.encoders import load_encoder
-    from pasr_perception.library.store import MeshLibrary
+    from pasr_perception.library.opening import open_with_encoder
 
     settings = load_config(config) if config else PasrConfig()
     folder = library or _demo_library(work, plan.quick)
     bag = bag or (_demo_bag() if library is None else None)
-    encoder, device = load_encoder(settings.encoder)
-    opened = MeshLibrary.open(folder, expect_encoder=(encoder.name, encoder.fingerprint))
+    opened, encoder, device = open_with_encoder(folder, settings.encoder)
     if bag is not None:
         return Subject(opened, encoder, device, settings, bag_queries(bag), f"bag {bag}")
     photos = f"{plan.photos} simulated photos of the library's meshes"

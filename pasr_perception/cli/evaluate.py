@@ -298,16 +298,14 @@ def calibrate_command(
 
 def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline:
     from pasr_perception.config import PasrConfig, load_config
-    from pasr_perception.encoders import load_encoder
     from pasr_perception.encoders.remembered import remembering
-    from pasr_perception.library.store import MeshLibrary
+    from pasr_perception.library.opening import open_with_encoder
     from pasr_perception.pipeline import Pipeline
 
     settings = load_config(config) if config else PasrConfig()
     if memory is None:
         return Pipeline.open(library, settings)
-    encoder, device = load_encoder(settings.encoder)
-    opened = MeshLibrary.open(library, expect_encoder=(encoder.name, encoder.fingerprint))
+    opened, encoder, device = open_with_encoder(library, settings.encoder)
     return Pipeline(opened, remembering(encoder, memory), settings, device)
 
 

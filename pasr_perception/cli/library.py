@@ -89,12 +89,14 @@ def relearn(
 
         from pasr_perception.config import PasrConfig, load_config
         from pasr_perception.encoders import load_encoder
+        from pasr_perception.library.opening import encoder_for
         from pasr_perception.library.relearn import relearn_library
+        from pasr_perception.library.store import MeshLibrary
 
         settings = load_config(config) if config else PasrConfig()
         wanted = dataclasses.replace(settings.library, features=features, point_encoder=point_encoder)
         encoder = dataclasses.replace(settings.encoder, adapter=adapter or settings.encoder.adapter)
-        loaded, _ = load_encoder(encoder)
+        loaded, _ = load_encoder(encoder_for(MeshLibrary.open(lifted).header, encoder))
         with progress_bar(None) as tell:
             report = relearn_library(lifted, output, loaded, wanted, tell)
     _say(report, output)

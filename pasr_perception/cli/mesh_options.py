@@ -63,6 +63,7 @@ class MeshOptions:
     def settings(self, header: LibraryHeader | None = None) -> PasrConfig:
         """The settings of the file, with what was said on the command line; what was not is as in `header`, if there is one."""
         from pasr_perception.config import PasrConfig, load_config
+        from pasr_perception.library.opening import encoder_for
 
         settings = load_config(self.config) if self.config else PasrConfig()
         name = self.encoder or (header and header.encoder_name)
@@ -70,9 +71,10 @@ class MeshOptions:
         library = _said(features=self.features or (header and header.features.kind), point_encoder=self.point_encoder)
         if header and header.features.kind in ("both", "auto"):
             library["learned_share"] = header.features.share
+        wanted = dataclasses.replace(settings.encoder, **encoder)
         return dataclasses.replace(
             settings,
-            encoder=dataclasses.replace(settings.encoder, **encoder),
+            encoder=encoder_for(header, wanted) if header else wanted,
             library=dataclasses.replace(settings.library, **library),
         )
 

@@ -24,11 +24,12 @@ def load_encoder(config: EncoderConfig) -> tuple[Encoder, torch.device]:
 def _frozen(config: EncoderConfig) -> tuple[Encoder, torch.device]:
     device = pick_device(config.device)
     if config.name == "efficientnet-lite0":
-        from pasr_perception.encoders.efficientnet_lite import NAME, TAPS, EfficientNetLite
+        from pasr_perception.encoders.efficientnet_lite import IMAGE_SIZE, NAME, TAPS, EfficientNetLite
         from pasr_perception.encoders.tuned import load_backbone
 
         tuned = load_backbone(config.weights, NAME, len(TAPS)) if config.weights else None
-        return EfficientNetLite(device, precision=config.precision, compiled=config.compile, tuned=tuned), device
+        size = config.image_size or IMAGE_SIZE
+        return EfficientNetLite(device, None, config.precision, config.compile, tuned, size), device
     from pasr_perception.encoders.dino import load_dino
 
     return load_dino(config, device), device

@@ -24,7 +24,7 @@ from pasr_perception.encoders.projection import FeatureProjection, load_projecti
 from pasr_perception.encoders.tuned import Tail, TunedBackbone
 
 NAME = "efficientnet-lite0"
-IMAGE_SIZE = 448
+IMAGE_SIZE = 448  # of a crop, where no other is asked for
 STRIDE = 16
 TAPS = (10, 14, 15)  # blocks whose outputs are kept
 CHANNELS = (112, 192, 320)
@@ -82,11 +82,9 @@ def unprojected() -> FeatureProjection:
 
 
 class EfficientNetLite:
-    """Encoder of 448 px crops into 28 x 28 features (see `base.Encoder`)."""
+    """Encoder of 448 px crops into 28 x 28 features, or of other sizes into as many more (see `base.Encoder`)."""
 
     name = NAME
-    image_size = IMAGE_SIZE
-    grid = IMAGE_SIZE // STRIDE
 
     def __init__(
         self,
@@ -95,17 +93,19 @@ class EfficientNetLite:
         precision: str = "auto",
         compiled: bool = False,
         tuned: TunedBackbone | None = None,
+        image_size: int = IMAGE_SIZE,
     ) -> None:
         """Without a projection with the tuned weights' own, or the package's. Raises EncoderError for weights that do not fit."""
         if projection is None and tuned is not None:
             projection = tuned.projection
         if projection is None:
             projection = load_projection(resources.files("pasr_perception.encoders") / PROJECTION_FILE, CHANNELS)
+        self.image_size, self.grid = image_size, image_size // STRIDE
         self._device, self._type = device, number_type(precision, device)
         network = dilated_efficientnet_lite0()
         replaced = {} if tuned is None else tuned.tail
         # of the published weights, whatever is done to them below, and of those that take their place
-        self.fingerprint = _fingerprint(network, projection, replaced)
+        self.fingerprint = _fingerprint(image_size, network, projection, replaced)
         self._network = speed_up(network)
         self.tail = Tail(dict(list(enumerate(network._blocks))[TAPS[0] + 1 :]), TAPS)
         if replaced:
@@ -121,22 +121,22 @@ class EfficientNetLite:
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Crops [B, 3, 448, 448] uint8 RGB -> [B, D, 28, 28] float32 of unit length."""
+        """Crops [B, 3, S, S] uint8 RGB -> [B, D, S / 16, S / 16] float32 of unit length."""
         return self.projection(self.taps(images))
 
     @torch.no_grad()
     def taps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The raw taps, each [B, C, 28, 28]."""
+        """The raw taps, each [B, C, S / 16, S / 16]."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._type == torch.bfloat16):
             return [tap.float() for tap in self._forward(self._input(images))]
 
     @torch.no_grad()
     def first_tap(self, images: torch.Tensor) -> torch.Tensor:
-        """The first of the raw taps [B, C, 28, 28], float32, which `tail` makes the others of."""
+        """The first of the raw taps [B, C, S / 16, S / 16], float32, which `tail` makes the others of."""
         return self._head(self._input(images))
 
     def _input(self, images: torch.Tensor) -> torch.Tensor:
-        check_images(images, IMAGE_SIZE)
+        check_images(images, self.image_size)
         x = (images.to(self._device).float() - self._mean) / self._std
         return x.contiguous(memory_format=torch.channels_last)
 
@@ -158,8 +158,10 @@ def _replace(tail: Tail, weights: Mapping[str, torch.Tensor]) -> None:
         raise EncoderError(f"tuned weights do not fit the backbone {NAME}: {error}") from error
 
 
-def _fingerprint(network: nn.Module, projection: FeatureProjection, replaced: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256(f"{IMAGE_SIZE} {TAPS} {DILATED_FROM}".encode())
+def _fingerprint(
+    image_size: int, network: nn.Module, projection: FeatureProjection, replaced: Mapping[str, torch.Tensor]
+) -> str:
+    digest = hashlib.sha256(f"{image_size} {TAPS} {DILATED_FROM}".encode())
     for tensor in (*network.state_dict().values(), *projection.tensors().values(), *replaced.values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

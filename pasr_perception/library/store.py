@@ -80,7 +80,8 @@ class MeshLibrary:
             raise LibraryError(
                 f"{self.path}: was built with the encoder {mine[0]} (fingerprint {mine[1]}), but {name} (fingerprint "
                 f"{fingerprint}) is in use; their features cannot be compared. Either set encoder.name to {mine[0]} "
-                "with the same weights, or build the library again: "
+                f"with the same weights and the same encoder.image_size ({self.header.image_size} here), or build the "
+                "library again: "
                 f"pasr library build MESHES -o {self.path} --encoder {name} --force"
             )
 

@@ -84,11 +84,10 @@ def cases(pipeline: Pipeline, photos: Path, every: int) -> Iterator[Case]:
 
 def judge(pipeline: Pipeline, case: Case, config: RefineConfig, tally: Tally) -> None:
     """Refine both sets of one case by one method."""
-    pipeline.config = replace(pipeline.config, refine=config)
     started = time.perf_counter()
-    free = pipeline._refine([case.free], case.maps, [case.crop])[0]
+    free = pipeline.refine([case.free], case.maps, [case.crop], config)[0]
     tally.seconds.append(time.perf_counter() - started)
-    true = pipeline._refine([case.true], case.maps, [case.crop])[0]
+    true = pipeline.refine([case.true], case.maps, [case.crop], config)[0]
     for found in (free, true):
         tally.loss.extend((1 - found.similarity[: config.top_k]).tolist())
     R = true.rotation[0].double().numpy()  # the first start, so that methods are compared on the same one

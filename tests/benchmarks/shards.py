@@ -25,8 +25,8 @@ from pasr_perception.benchmark.grow import grow, grow_bank
 from pasr_perception.benchmark.queries import EncodedQueries, bag_queries, encode, evenly
 from pasr_perception.benchmark.search import bank_of, put_bank
 from pasr_perception.config import PasrConfig
-from pasr_perception.encoders import load_encoder
 from pasr_perception.library.build import remove_from_library
+from pasr_perception.library.opening import open_with_encoder
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.types import Candidates
@@ -88,8 +88,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, nargs="+", default=[1, 4, 16])
     arguments = parser.parse_args()
     config = PasrConfig()
-    encoder, device = load_encoder(config.encoder)
-    library = MeshLibrary.open(arguments.library)
+    library, encoder, device = open_with_encoder(arguments.library, config.encoder)
     whole = Pipeline(library, encoder, config, device)
     queries = encode(whole, evenly(bag_queries(arguments.bag), QUERIES))
     shutil.rmtree(arguments.work, ignore_errors=True)

@@ -72,6 +72,14 @@ def test_whole_numbers_pass_as_floats_but_not_the_other_way(tmp_path: Path) -> N
             "encoder: {name: resnet}",
             r"^encoder\.name: expected one of efficientnet-lite0, dinov2, dinov3, got 'resnet'",
         ),
+        (
+            "encoder: {image_size: 450}",
+            r"^encoder\.image_size: expected 0, or a multiple of 16 from 64 to 1024, got 450",
+        ),
+        (
+            "encoder: {name: dinov2, image_size: 560}",
+            r"^encoder\.image_size: expected 0 with dinov2, whose size is fixed, got 560",
+        ),
         ("- refine", r"settings\.yaml: expected a mapping of settings, got \['refine'\]"),
     ],
 )

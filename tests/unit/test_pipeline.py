@@ -288,11 +288,11 @@ def test_without_an_index_every_mesh_is_searched_and_the_log_says_so(
 def test_open_loads_library_and_encoder_that_belong_together(
     bench, library_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pasr_perception.pipeline.load_encoder", lambda config: (bench.encoder, CPU))
+    monkeypatch.setattr("pasr_perception.library.opening.load_encoder", lambda config: (bench.encoder, CPU))
     opened = Pipeline.open(library_path, CONFIG)
     assert [e.id for e in opened.library.entries] == ["block", "can", "truck"]
     stranger = type("Stranger", (type(bench.encoder),), {"fingerprint": "another"})()
-    monkeypatch.setattr("pasr_perception.pipeline.load_encoder", lambda config: (stranger, CPU))
+    monkeypatch.setattr("pasr_perception.library.opening.load_encoder", lambda config: (stranger, CPU))
     with pytest.raises(LibraryError, match="their features cannot be compared"):
         Pipeline.open(library_path)
 

@@ -39,7 +39,9 @@ def test_the_python_example_runs(
     cv2.imwrite(str(tmp_path / "image.png"), frame.image[..., ::-1])
     shutil.copytree(library_path, tmp_path / "lib")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pasr_perception.pipeline.load_encoder", lambda config: (bench.encoder, torch.device("cpu")))
+    monkeypatch.setattr(
+        "pasr_perception.library.opening.load_encoder", lambda config: (bench.encoder, torch.device("cpu"))
+    )
     namespace: dict[str, Any] = {"__name__": "readme"}
     exec(compile(code, "README.md", "exec"), namespace)
     found = namespace["found"].best

@@ -23,6 +23,7 @@ from pasr_perception.benchmark.report import About, BenchReport, Headline
 from pasr_perception.benchmark.stages import Samples, stage_row
 from pasr_perception.cli import app
 from pasr_perception.geometry.se3 import make_T
+from pasr_perception.library import opening
 from pasr_perception.types import StageTimings
 
 
@@ -52,7 +53,8 @@ def asked(bench: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Subject, Be
     monkeypatch.setattr(run, "run", measure)
     monkeypatch.setattr(queries, "simulated_queries", lambda *_: [Query(frame, detection, None)])
     monkeypatch.setattr(queries, "bag_queries", lambda bag: [Query(frame, detection, None)] * 2)
-    monkeypatch.setattr(encoders, "load_encoder", lambda config: (bench.encoder, torch.device("cpu")))
+    for module in (encoders, opening):
+        monkeypatch.setattr(module, "load_encoder", lambda config: (bench.encoder, torch.device("cpu")))
     return found
 
 

@@ -23,7 +23,9 @@ def pasr_detect(*arguments: object) -> Result:
 
 @pytest.fixture(autouse=True)
 def colour_encoder(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pasr_perception.pipeline.load_encoder", lambda config: (bench.encoder, torch.device("cpu")))
+    monkeypatch.setattr(
+        "pasr_perception.library.opening.load_encoder", lambda config: (bench.encoder, torch.device("cpu"))
+    )
 
 
 @pytest.fixture

