@@ -27,17 +27,21 @@ import numpy as np
 
 from pasr_perception.geometry.camera import distort_points, has_distortion, project, ray_limit
 from pasr_perception.geometry.se3 import is_rotation, make_T
+from pasr_perception.kernels.lift import (
+    CONVERGED,
+    HINGE_STEPS,
+    MAX_LOG_STEP,
+    MAX_STEPS,
+    OVERSHOOT_WEIGHT,
+    Pinhole,
+    settle,
+)
 from pasr_perception.types import Camera, Crop
 
 MIN_DEPTH = 1.05  # object radii from the camera to the object's centre
 BANDS = (0.05, 0.02)  # of the outline's longer side: points this close to the bounds take part in the two rounds
 FEW_POINTS = 1024  # so few may all take part, in one round
-MAX_STEPS = 12  # Gauss-Newton steps per round; 3 to 5 is usual
-CONVERGED = 1e-7  # of a step in (x/z, y/z, log z)
-MAX_LOG_STEP = 0.5  # of log z in one step
 DIFFERENCE = 1e-6  # of the numerical derivative
-HINGE_STEPS = 5  # changes of mind, per step, over which clipped edges count
-OVERSHOOT_WEIGHT = 1e-4  # of a clipped edge that the object goes beyond
 AXIS = np.array([0, 1, 0, 1])  # of the edges x_min, y_min, x_max, y_max
 OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0])
 
@@ -56,6 +60,7 @@ class _Target:
     clipped: np.ndarray  # [4] bool
     pixels: Projection
     nearly: Projection  # without lens distortion: much cheaper, good enough to tell inner points from outer ones
+    pinhole: Pinhole | None  # the same as numbers, where there is no distortion
 
 
 def lift_translation(
@@ -82,9 +87,9 @@ def lift_translation(
     lowest = np.log(MIN_DEPTH * radius)
     state = _weak_perspective(points, crop, lowest)
     if len(points) <= FEW_POINTS and target.nearly is target.pixels:
-        return _translation(_gauss_newton(points, state, target, lowest))
+        return _translation(_settled(points, state, target, lowest))
     for band, pixels in zip(BANDS, (target.nearly, target.pixels), strict=True):
-        state = _gauss_newton(_outer_points(points, state, pixels, band), state, target, lowest)
+        state = _settled(_outer_points(points, state, pixels, band), state, target, lowest)
     return _translation(state)
 
 
@@ -154,7 +159,8 @@ def _crop_target(crop: Crop) -> _Target:
     def pixels(points: np.ndarray) -> np.ndarray:
         return project(points, crop.K_crop)
 
-    return _Target(_check_box(crop.box, "crop.box"), crop.clipped, pixels, pixels)
+    pinhole = _pinhole(np.eye(3), crop.K_crop)
+    return _Target(_check_box(crop.box, "crop.box"), crop.clipped, pixels, pixels, pinhole)
 
 
 def _image_target(crop: Crop, camera: Camera) -> _Target:
@@ -165,12 +171,18 @@ def _image_target(crop: Crop, camera: Camera) -> _Target:
     def ideal(points: np.ndarray) -> np.ndarray:
         return project(points @ crop.R_cam_crop.T, camera.K)
 
+    if not has_distortion(camera):
+        return _Target(box, crop.clipped, ideal, ideal, _pinhole(crop.R_cam_crop, camera.K))
     limit = ray_limit(camera)
 
     def distorted(points: np.ndarray) -> np.ndarray:
         return distort_points(ideal(points), camera, limit)
 
-    return _Target(box, crop.clipped, distorted if has_distortion(camera) else ideal, ideal)
+    return _Target(box, crop.clipped, distorted, ideal, None)
+
+
+def _pinhole(rotation: np.ndarray, K: np.ndarray) -> Pinhole:
+    return Pinhole(*(np.array(part, np.float64) for part in (rotation, np.diag(K)[:2], K[:2, 2])))
 
 
 def _translation(state: np.ndarray) -> np.ndarray:
@@ -240,8 +252,15 @@ def _step(residual: np.ndarray, jacobian: np.ndarray, target: _Target) -> np.nda
     return step
 
 
-def _gauss_newton(points: np.ndarray, state: np.ndarray, target: _Target, lowest: float) -> np.ndarray:
-    """The state of least cost met on the way from `state`."""
+def _settled(points: np.ndarray, state: np.ndarray, target: _Target, lowest: float) -> np.ndarray:
+    """The state of least cost met on Gauss-Newton's way from `state`."""
+    if target.pinhole is None:
+        return settled_in_arrays(points, state, target, lowest)
+    return settle(points, state, target.pinhole, target.box, np.asarray(target.clipped, bool), lowest)
+
+
+def settled_in_arrays(points: np.ndarray, state: np.ndarray, target: _Target, lowest: float) -> np.ndarray:
+    """The same through any camera."""
     best, least, current = state, np.inf, state
     probes = np.concatenate([np.zeros((1, 3)), DIFFERENCE * np.eye(3)])
     for _ in range(MAX_STEPS):

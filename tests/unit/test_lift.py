@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from pasr_perception import lift
 from pasr_perception.crop import CropSpec, clipped_edges, virtual_camera
 from pasr_perception.geometry.camera import distort_points, project, rays, undistort_points
 from pasr_perception.lift import MIN_DEPTH, LiftError, displaced, lift_rate, lift_translation, pose_in_camera
@@ -195,6 +196,19 @@ def test_two_adjacent_edges_clipped_give_the_least_object_that_explains_the_box(
         assert T[2, 3] > (1 - 1e-3) * 0.75 * case.t[2]
         errors.append(np.linalg.norm(T[:3, 3] - case.t) / np.linalg.norm(case.t))
     assert np.median(errors) < 0.35
+
+
+@pytest.mark.parametrize("edges", [(), (0,), (3,), (0, 1), (1, 3)])
+def test_the_loop_ends_where_arrays_do(edges: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    for case in cases(3 if edges == (1, 3) else 20, clipped(*edges) if edges else whole):
+        crop = case.crop(jitter(case, rng))
+        for camera in (case.camera, None):
+            found = case.lifted(case.R, crop, camera)
+            with monkeypatch.context() as patched:
+                patched.setattr(lift, "_pinhole", lambda rotation, K: None)
+                twin = case.lifted(case.R, crop, camera)
+            assert np.abs(found - twin).max() < 1e-5 * np.linalg.norm(twin[:3, 3])
 
 
 def test_the_mesh_frame_need_not_be_centred():
