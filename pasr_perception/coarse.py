@@ -20,7 +20,7 @@ from pasr_perception.encoders.adapter import compared_maps
 from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
-from pasr_perception.kernels.cores import on_all_cores
+from pasr_perception.kernels.cores import each_on_all_cores
 from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates, turned_aspect
 from pasr_perception.types import Candidates, Crop, Rivals
 
@@ -202,13 +202,7 @@ def of_each(tasks: Sequence[Task], ask: Callable[[Task], torch.Tensor]) -> list[
     """What `ask` says of every task; on the CPU, where that is a loop of its own, on all cores."""
     if any(task.cloud.runs is not None for task in tasks):
         return [ask(task) for task in tasks]
-    found: dict[int, torch.Tensor] = {}
-
-    def one(number: int) -> None:
-        found[number] = ask(tasks[number])
-
-    on_all_cores(one, len(tasks))
-    return [found[number] for number in range(len(tasks))]
+    return each_on_all_cores(lambda number: ask(tasks[number]), len(tasks))
 
 
 def exact_scores(tasks: Sequence[Task]) -> list[torch.Tensor]:

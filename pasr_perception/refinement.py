@@ -93,11 +93,10 @@ class Refinement:
             cloud = torch.searchsorted(meshes, everyone.mesh).to(self.device)
             said = self._of_contours(Pose.by_outline(everyone.rotation), cloud, clouds, everyone, seen)
             candidates = self._by_contours(candidates, (config.contour_weight * said).split(everyone.sizes))
-        heads, boxes, flat = (
-            Heads.of(candidates, [self._refined(c, config) for c in candidates], self.device),
-            Boxes.of(crops, self.device),
-            maps.flatten(0, 1),
-        )
+        heads = everyone
+        if seen is not None:
+            heads = Heads.of(candidates, [self._refined(c, config) for c in candidates], self.device)
+        boxes, flat = Boxes.of(crops, self.device), maps.flatten(0, 1)
         cloud = torch.searchsorted(meshes, heads.mesh).to(self.device)
         start = self._start(heads, cloud, boxes, maps.shape[1])
         result = refine(start, clouds, flat, self.scene, config)

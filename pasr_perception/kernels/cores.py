@@ -10,8 +10,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
+
+Made = TypeVar("Made")
 
 
 @lru_cache(maxsize=1)
@@ -40,3 +43,14 @@ def on_all_cores(piece: Callable[[int], None], count: int) -> None:
         errors = [error for future in begun if (error := future.exception()) is not None]
     if errors:
         raise errors[0]
+
+
+def each_on_all_cores(make: Callable[[int], Made], count: int) -> list[Made]:
+    """What make(0) to make(count - 1) return, called as `on_all_cores` calls its pieces."""
+    found: dict[int, Made] = {}
+
+    def piece(number: int) -> None:
+        found[number] = make(number)
+
+    on_all_cores(piece, count)
+    return [found[number] for number in range(count)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pasr_perception.kernels.compiled import exact_kernel, kernel, trial
-from pasr_perception.kernels.cores import on_all_cores
+from pasr_perception.kernels.cores import each_on_all_cores, on_all_cores
 
 REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
 
@@ -141,13 +141,7 @@ def take(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> Taken:
 
 def take_all(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> list[Taken]:
     """`take` of several clouds: uv [B, N, 2], depth [B, N]."""
-    found: list[Taken] = [Taken(np.empty((0, 0), np.int32), np.empty(0, np.int32))] * len(uv)
-
-    def one(b: int) -> None:
-        found[b] = take(uv[b], depth[b], splatting)
-
-    on_all_cores(one, len(uv))
-    return found
+    return each_on_all_cores(lambda b: take(uv[b], depth[b], splatting), len(uv))
 
 
 def mean_cosines(uv: np.ndarray, depth: np.ndarray, splatting: Splatting, compared: Compared) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pasr_perception.kernels.cores import on_all_cores
+from pasr_perception.kernels.cores import each_on_all_cores, on_all_cores
 
 
 @pytest.fixture(params=[1, 3])
@@ -26,6 +26,15 @@ def test_every_piece_is_called_once(threads: int, count: int) -> None:
     done: list[int] = []
     on_all_cores(done.append, count)
     assert sorted(done) == list(range(count))
+
+
+def test_what_pieces_return_comes_in_their_order(threads: int) -> None:
+    def slower_first(number: int) -> int:
+        time.sleep(0.01 / (1 + number))
+        return number * number
+
+    assert each_on_all_cores(slower_first, 6) == [0, 1, 4, 9, 16, 25]
+    assert each_on_all_cores(slower_first, 0) == []
 
 
 def test_as_many_threads_as_torch_may_use(threads: int) -> None:
