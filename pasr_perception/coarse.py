@@ -57,7 +57,10 @@ Shortlist = Callable[[torch.Tensor, torch.Tensor, Sequence[int | None]], list[li
 
 
 def turn_maps(encoder: Encoder, crops: Sequence[Crop], turns: Sequence[int], batch_size: int) -> torch.Tensor:
-    """Feature maps [B, T, D, g, g] of crops as they are compared, centred, each turned anticlockwise by `turns` quarters."""
+    """Feature maps [B, T, D, g, g] of crops as they are compared, centred, each turned anticlockwise by `turns` quarters.
+
+    A cell's channels lie together in memory, which is how all that compares them reads them.
+    """
     boxes = torch.tensor(np.stack([c.box / len(c.image) for c in crops]), dtype=torch.float32)
     found = []
     for images, some in zip(
@@ -66,7 +69,7 @@ def turn_maps(encoder: Encoder, crops: Sequence[Crop], turns: Sequence[int], bat
         maps = torch.stack([encoder.encode(torch.rot90(images, turn, (2, 3))) for turn in turns], 1)
         centred = centred_maps(maps, share_inside(some.to(maps.device), turns, encoder.grid))
         found.append(compared_maps(encoder, centred))
-    return torch.cat(found)
+    return torch.cat(found).movedim(2, -1).contiguous().movedim(-1, 2)
 
 
 def coarse_search(

@@ -31,7 +31,7 @@ from pasr_perception.refine.similarity import projected
 from pasr_perception.types import Crop
 
 SIDE = 112  # pixels of the crop as it is looked at
-BORDER = 14  # pixels around it that a silhouette may reach
+BORDER = 14  # pixels around it that a silhouette may reach, and around a silhouette that are looked at
 SMOOTHING = 1.0  # pixels, of the gradients
 NEUTRAL = 0.5  # agreement that speaks neither for nor against
 LEAST_PIXELS = 10  # of contour and bands each, below which there is nothing to say
@@ -62,22 +62,30 @@ def _edges_and_shades(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return edges, shade
 
 
-def distances(uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far pixels [T, T] lie within the silhouette of points uv [N, 2] grown by `CLOSING`, and how far from the points.
+def distances(uv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """How far pixels lie within the silhouette of points uv [N, 2] grown by `CLOSING`, and how far from the points.
 
-    The silhouette itself, closed over the gaps between points, is where the former exceeds `CLOSING`.
+    Both [h, w], of the part of the crop and its border that silhouettes reach, and the pixel [2] (x, y) where it begins;
+    None where no point is there. The silhouette itself, closed over the gaps between points, is where the former exceeds `CLOSING`.
     """
-    marks = np.ones((SIDE + 2 * BORDER,) * 2, np.uint8)
-    kernels.mark(uv, BORDER, marks)
-    outer = cv2.distanceTransform(marks, cv2.DIST_L2, 5)
+    marks, bounds = np.ones((SIDE + 2 * BORDER,) * 2, np.uint8), np.array([SIDE + 2 * BORDER] * 2 + [-1, -1])
+    kernels.mark(uv, BORDER, marks, bounds)
+    if bounds[2] < 0:
+        return None
+    left, top = np.maximum(bounds[:2] - BORDER, 0)
+    right, bottom = bounds[2:] + BORDER + 1
+    outer = cv2.distanceTransform(marks[top:bottom, left:right], cv2.DIST_L2, 5)
     inner = cv2.distanceTransform((outer <= kernels.CLOSING).astype(np.uint8), cv2.DIST_L2, 5)
-    return inner, outer
+    return inner, outer, np.array([left - BORDER, top - BORDER])
 
 
 def evidence(uv: np.ndarray, edges: np.ndarray, shade: np.ndarray) -> np.ndarray:
     """Edge and region cue [2] of points uv [N, 2] (float32, pixels of `SIDE`) over one crop; `NEUTRAL` where nothing is seen."""
+    around = distances(uv)
+    if around is None:
+        return np.full(2, NEUTRAL, np.float32)
     found, counts = np.empty(3, np.float32), np.empty((2, kernels.SHADES**3), np.float32)
-    kernels.look_along(*distances(uv), edges, shade, counts, found)
+    kernels.look_along(*around, edges, shade, counts, found)
     return found[:2] if found[2] >= LEAST_PIXELS else np.full(2, NEUTRAL, np.float32)
 
 

@@ -20,6 +20,7 @@ from pasr_perception.contour import NEUTRAL, CropEdges, contour_agreement
 from pasr_perception.library.resident import ResidentLibrary
 from pasr_perception.refine import (
     Boxes,
+    Cells,
     Clouds,
     Contest,
     Hypotheses,
@@ -96,10 +97,10 @@ class Refinement:
         heads = everyone
         if seen is not None:
             heads = Heads.of(candidates, [self._refined(c, config) for c in candidates], self.device)
-        boxes, flat = Boxes.of(crops, self.device), maps.flatten(0, 1)
+        boxes, cells = Boxes.of(crops, self.device), Cells(maps.flatten(0, 1), clouds)
         cloud = torch.searchsorted(meshes, heads.mesh).to(self.device)
         start = self._start(heads, cloud, boxes, maps.shape[1])
-        result = refine(start, clouds, flat, self.scene, config)
+        result = refine(start, clouds, cells, self.scene, config)
         back = quarter_turns(heads.turn)
         shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
         pose = Pose(back @ result.rotation, shift, result.log_scale)
@@ -113,7 +114,7 @@ class Refinement:
             value += config.contour_weight * self._of_contours(shown, start.cloud, clouds, heads, seen)
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             first = best_of_each(self.space.rivals.margin(value.cpu(), heads.mesh), heads.sizes).to(self.device)
-            fine = polish(start.chosen(first), result.chosen(first), clouds, flat, self.scene, config.polish)
+            fine = polish(start.chosen(first), result.chosen(first), clouds, cells, self.scene, config.polish)
             result = result.replaced(fine, first)
         displacement = torch.cat([shift, scaled[:, None]], 1)
         found = back @ result.rotation, result.similarity, value, agreement, displacement

@@ -113,7 +113,7 @@ def compared_maps(encoder: Encoder, centred: torch.Tensor) -> torch.Tensor:
     """Centred maps [B, T, D, g, g] of an encoder's features as they are compared: adapted where it has an adapter."""
     if not isinstance(encoder, AdaptedEncoder):
         return centred
-    return encoder.compared(centred.movedim(2, -1)).movedim(-1, 2).contiguous()
+    return encoder.compared(centred.movedim(2, -1)).movedim(-1, 2)
 
 
 def compared_cloud(encoder: Encoder, centred: torch.Tensor) -> torch.Tensor:

@@ -1,40 +1,40 @@
-"""What product maps say of poses of carried pixels, with two derivatives. Twin: `refine.newton.Carried` as it is on CUDA."""
+"""What a crop says of a pose of carried pixels, with two derivatives. Twins: `refine.newton.Carried` and `splat_model`.
+
+The product of a pixel's feature with a cell is made where it is read: a pixel looks at 16 cells of the crop's.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel, trial
-from pasr_perception.kernels.cores import on_all_cores
+from pasr_perception.kernels.compiled import kernel
+from pasr_perception.kernels.surface import Pixels
 
-UNKNOWNS = 6
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Covered pixels of H hypotheses, as pieces of surface."""
-
-    products: np.ndarray  # [H, P, S * S] float32, with the crop's cells
-    surface: np.ndarray  # [H, P, 3] object frame
-    correction: np.ndarray  # [H, P, 2] pixels, to where each is
-    middle: np.ndarray  # [H, P, 2] where each was splatted
-    tilt: np.ndarray  # [H, P, 2] added to the products' gradient
-    weight: np.ndarray  # [H, P]
+UNKNOWNS = 6  # turn, shift, log scale
 
 
-@dataclass(frozen=True)
-class Poses:
-    """H poses, and how the placement by outline goes with their rotations."""
+class Outlined(NamedTuple):
+    """The placement by outline at a rotation, and how it goes with it; see `refine.outline.Outline`."""
 
-    rotation: np.ndarray  # [H, 3, 3]
-    shift: np.ndarray  # [H, 2] crop sizes
-    log_scale: np.ndarray  # [H]
-    offset: np.ndarray  # [H, 3]
-    focal: np.ndarray  # [H]
-    offset_rate: np.ndarray  # [H, 2, 3]
-    zoom_rate: np.ndarray  # [H, 3]
+    placed: np.ndarray  # [4] offset and focal
+    offset_rate: np.ndarray  # [2, 3]
+    zoom_rate: np.ndarray  # [3]
+    edges: np.ndarray  # [4]
+    edges_rate: np.ndarray  # [4, 3]
+
+    @classmethod
+    def room(cls) -> Outlined:
+        return cls(*(np.empty(shape, np.float32) for shape in ((4,), (2, 3), (3,), (4,), (4, 3))))
+
+
+class Model(NamedTuple):
+    """Value [1], gradient [6] and the lower half of the negated Hessian [6, 6]."""
+
+    value: np.ndarray
+    gradient: np.ndarray
+    curvature: np.ndarray
 
 
 @kernel
@@ -58,132 +58,150 @@ def _taps(at: float, last: int, weight: np.ndarray, tap: np.ndarray) -> None:
 
 
 @kernel
-def _model(
-    products: np.ndarray,
-    surface: np.ndarray,
-    correction: np.ndarray,
-    middle: np.ndarray,
-    tilt: np.ndarray,
-    weight: np.ndarray,
-    rotation: np.ndarray,
-    shift: np.ndarray,
-    scale: float,
-    offset: np.ndarray,
-    zoom: float,
-    offset_rate: np.ndarray,
-    zoom_rate: np.ndarray,
+def look_up(
+    feature: np.ndarray,
+    cells: np.ndarray,
     size: int,
-    still: bool,
-    value: np.ndarray,
-    gradient: np.ndarray,
-    curvature: np.ndarray,
+    at: np.ndarray,
+    weight: np.ndarray,
+    tap: np.ndarray,
+    found: np.ndarray,
 ) -> None:
-    """Of one hypothesis: adds to value [1], gradient [6] and the lower half of curvature [6, 6].
+    """A feature's [R] product with cells [S*S, R] at [2]: value, gradient and second derivatives to found [6].
 
-    `still` pixels are at their middles, exactly: the second derivative jumps there.
+    weight [2, 3, 4] and tap [2, 4] are scratch. Beyond the outermost cells' middles the value at the border goes on.
     """
-    wide, half, last = np.float32(size), np.float32(0.5), np.float32(size - 1)
-    by_x, by_y, tap_x, tap_y = (
-        np.empty((3, 4), np.float32),
-        np.empty((3, 4), np.float32),
-        np.empty(4, np.int64),
-        np.empty(4, np.int64),
-    )
-    rate_u, rate_v = np.zeros(6, np.float32), np.zeros(6, np.float32)
-    rate_u[3] = rate_v[4] = wide
-    for i in range(weight.shape[0]):
-        w = weight[i]
-        if w == 0:
-            continue
-        s = surface[i]
-        p_x = rotation[0, 0] * s[0] + rotation[0, 1] * s[1] + rotation[0, 2] * s[2]
-        p_y = rotation[1, 0] * s[0] + rotation[1, 1] * s[1] + rotation[1, 2] * s[2]
-        p_z = rotation[2, 0] * s[0] + rotation[2, 1] * s[1] + rotation[2, 2] * s[2]
-        near = np.float32(1) / (p_z + offset[2])
-        u, v = (p_x + offset[0]) * near, (p_y + offset[1]) * near
-        out_u, out_v = scale * zoom * u, scale * zoom * v  # from the crop's middle
-        at_u = out_u + (shift[0] + half) * wide + correction[i, 0]
-        at_v = out_v + (shift[1] + half) * wide + correction[i, 1]
-        if still:
-            at_u, at_v = middle[i, 0], middle[i, 1]
-        _taps(min(max(at_u - half, np.float32(0)), last), size - 1, by_x, tap_x)
-        _taps(min(max(at_v - half, np.float32(0)), last), size - 1, by_y, tap_y)
-        fits, g_u, g_v = np.float32(0), np.float32(0), np.float32(0)
-        h_uu, h_uv, h_vv = np.float32(0), np.float32(0), np.float32(0)
-        for row in range(4):
-            first, flat, slope, bend = tap_y[row] * size, np.float32(0), np.float32(0), np.float32(0)
-            for column in range(4):
-                cell = products[i, first + tap_x[column]]
-                flat += by_x[0, column] * cell
-                slope += by_x[1, column] * cell
-                bend += by_x[2, column] * cell
-            fits += by_y[0, row] * flat
-            g_u += by_y[0, row] * slope
-            h_uu += by_y[0, row] * bend
-            g_v += by_y[1, row] * flat
-            h_uv += by_y[1, row] * slope
-            h_vv += by_y[2, row] * flat
-        fits += tilt[i, 0] * (at_u - middle[i, 0]) + tilt[i, 1] * (at_v - middle[i, 1])
-        g_u += tilt[i, 0]
-        g_v += tilt[i, 1]
-        # by a turn about each axis: the point's own motion, the aim's and the zoom's (`quadratic.pixels_rate`)
-        lever = scale * zoom * near
-        rate_u[0] = lever * (-u * p_y + offset_rate[0, 0]) + out_u * zoom_rate[0]
-        rate_u[1] = lever * (p_z + u * p_x + offset_rate[0, 1]) + out_u * zoom_rate[1]
-        rate_u[2] = lever * (-p_y + offset_rate[0, 2]) + out_u * zoom_rate[2]
-        rate_v[0] = lever * (-p_z - v * p_y + offset_rate[1, 0]) + out_v * zoom_rate[0]
-        rate_v[1] = lever * (v * p_x + offset_rate[1, 1]) + out_v * zoom_rate[1]
-        rate_v[2] = lever * (p_x + offset_rate[1, 2]) + out_v * zoom_rate[2]
-        rate_u[5], rate_v[5] = out_u, out_v
-        value[0] += w * fits
-        for a in range(6):
-            gradient[a] += w * (rate_u[a] * g_u + rate_v[a] * g_v)
-            bent_u, bent_v = w * (h_uu * rate_u[a] + h_uv * rate_v[a]), w * (h_uv * rate_u[a] + h_vv * rate_v[a])
-            for b in range(a + 1):
-                curvature[a, b] -= bent_u * rate_u[b] + bent_v * rate_v[b]
+    half, last = np.float32(0.5), np.float32(size - 1)
+    for axis in range(2):
+        _taps(min(max(at[axis] - half, np.float32(0)), last), size - 1, weight[axis], tap[axis])
+    by_x, by_y = weight[0], weight[1]
+    value, by_u, by_v = np.float32(0), np.float32(0), np.float32(0)
+    by_uu, by_uv, by_vv = np.float32(0), np.float32(0), np.float32(0)
+    for row in range(4):
+        first, flat, slope, bend = tap[1, row] * size, np.float32(0), np.float32(0), np.float32(0)
+        for column in range(4):
+            cell, product = cells[first + tap[0, column]], np.float32(0)
+            for r in range(feature.shape[0]):
+                product += feature[r] * cell[r]
+            flat += by_x[0, column] * product
+            slope += by_x[1, column] * product
+            bend += by_x[2, column] * product
+        value += by_y[0, row] * flat
+        by_u += by_y[0, row] * slope
+        by_v += by_y[1, row] * flat
+        by_uu += by_y[0, row] * bend
+        by_uv += by_y[1, row] * slope
+        by_vv += by_y[2, row] * flat
+    found[0], found[1], found[2], found[3], found[4], found[5] = value, by_u, by_v, by_uu, by_uv, by_vv
 
 
-def model(pixels: Pixels, poses: Poses, size: int, still: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Value [H], gradient [H, 6] and negated Hessian [H, 6, 6] by turn, shift and log scale, on maps of `size` cells a side.
+@kernel
+def _moving(
+    surface: np.ndarray,
+    rotation: np.ndarray,
+    moved: np.ndarray,
+    at: Outlined,
+    size: int,
+    pixel: np.ndarray,
+    rate: np.ndarray,
+) -> None:
+    """Where a piece of surface [3] is, to pixel [2], and how that goes with the unknowns, to rate [2, 6].
 
-    `still` says that the poses are those at which the pixels were splatted.
+    moved [3] is shift and log scale.
     """
-    count = len(poses.rotation)
-    value, gradient = np.zeros(count, np.float32), np.zeros((count, UNKNOWNS), np.float32)
-    curvature = np.zeros((count, UNKNOWNS, UNKNOWNS), np.float32)
-    scale, zoom = np.exp(poses.log_scale), poses.focal * np.float32(size)
-
-    def one(h: int) -> None:
-        _model(
-            pixels.products[h],
-            pixels.surface[h],
-            pixels.correction[h],
-            pixels.middle[h],
-            pixels.tilt[h],
-            pixels.weight[h],
-            poses.rotation[h],
-            poses.shift[h],
-            scale[h],
-            poses.offset[h],
-            zoom[h],
-            poses.offset_rate[h],
-            poses.zoom_rate[h],
-            size,
-            still,
-            value[h : h + 1],
-            gradient[h],
-            curvature[h],
-        )
-
-    on_all_cores(one, count)
-    lower = np.tril(curvature, -1)
-    return value, gradient, curvature + lower.transpose(0, 2, 1)
+    wide, half = np.float32(size), np.float32(0.5)
+    p_x = rotation[0, 0] * surface[0] + rotation[0, 1] * surface[1] + rotation[0, 2] * surface[2]
+    p_y = rotation[1, 0] * surface[0] + rotation[1, 1] * surface[1] + rotation[1, 2] * surface[2]
+    p_z = rotation[2, 0] * surface[0] + rotation[2, 1] * surface[1] + rotation[2, 2] * surface[2]
+    near, zoom = np.float32(1) / (p_z + at.placed[2]), np.exp(moved[2]) * at.placed[3] * wide
+    u, v = (p_x + at.placed[0]) * near, (p_y + at.placed[1]) * near
+    out_u, out_v = zoom * u, zoom * v  # from the crop's middle
+    pixel[0], pixel[1] = out_u + (moved[0] + half) * wide, out_v + (moved[1] + half) * wide
+    # by a turn about each axis: the point's own motion, the aim's and the zoom's (`quadratic.pixels_rate`)
+    lever = zoom * near
+    rate[0, 0] = lever * (-u * p_y + at.offset_rate[0, 0]) + out_u * at.zoom_rate[0]
+    rate[0, 1] = lever * (p_z + u * p_x + at.offset_rate[0, 1]) + out_u * at.zoom_rate[1]
+    rate[0, 2] = lever * (-p_y + at.offset_rate[0, 2]) + out_u * at.zoom_rate[2]
+    rate[1, 0] = lever * (-p_z - v * p_y + at.offset_rate[1, 0]) + out_v * at.zoom_rate[0]
+    rate[1, 1] = lever * (v * p_x + at.offset_rate[1, 1]) + out_v * at.zoom_rate[1]
+    rate[1, 2] = lever * (p_x + at.offset_rate[1, 2]) + out_v * at.zoom_rate[2]
+    rate[0, 3], rate[0, 4], rate[0, 5] = wide, 0, out_u
+    rate[1, 3], rate[1, 4], rate[1, 5] = 0, wide, out_v
 
 
-@trial
-def _on_one_pixel() -> None:
-    def ones(*shape: int) -> np.ndarray:
-        return np.ones((1, *shape), np.float32)
+@kernel
+def _add(w: float, looked: np.ndarray, rate: np.ndarray, model: Model) -> None:
+    """One pixel's value, gradient and second derivatives `looked` [6] by where it is."""
+    model.value[0] += w * looked[0]
+    for a in range(UNKNOWNS):
+        u, v = w * rate[0, a], w * rate[1, a]
+        model.gradient[a] += u * looked[1] + v * looked[2]
+        bent_u, bent_v = looked[3] * u + looked[4] * v, looked[4] * u + looked[5] * v
+        for b in range(a + 1):
+            model.curvature[a, b] -= bent_u * rate[0, b] + bent_v * rate[1, b]
 
-    pixels = Pixels(ones(1, 16), ones(1, 3), ones(1, 2), ones(1, 2), ones(1, 2), ones(1))
-    model(pixels, Poses(ones(3, 3), ones(2), ones(), ones(3), ones(), ones(2, 3), ones(3)), 4)
+
+@kernel
+def splat_terms(pixels: Pixels, rotation: np.ndarray, moved: np.ndarray, at: Outlined, size: int, model: Model) -> None:
+    """Adds what the pixels' pull and metric say at the pose that they were splatted at."""
+    pixel, rate, looked = np.empty(2, np.float32), np.empty((2, UNKNOWNS), np.float32), np.zeros(6, np.float32)
+    for i in range(pixels.weight.shape[0]):
+        _moving(pixels.surface[i], rotation, moved, at, size, pixel, rate)
+        looked[1], looked[2] = pixels.pull[i, 0], pixels.pull[i, 1]
+        looked[3], looked[4], looked[5] = -pixels.metric[i, 0, 0], -pixels.metric[i, 0, 1], -pixels.metric[i, 1, 1]
+        _add(pixels.weight[i], looked, rate, model)
+
+
+@kernel
+def settle(
+    pixels: Pixels,
+    cells: np.ndarray,
+    rotation: np.ndarray,
+    moved: np.ndarray,
+    at: Outlined,
+    size: int,
+    correction: np.ndarray,
+    tilt: np.ndarray,
+    model: Model,
+) -> None:
+    """Before pixels are carried from where they were splatted: correction [P, 2] to their middles, tilt [P, 2], the model there.
+
+    A surface lies where its points are on average, its pixel where the cell is. The tilt makes the gradient the mean of the
+    crop's and of the rendering's own.
+    """
+    pixel, rate, looked = np.empty(2, np.float32), np.empty((2, UNKNOWNS), np.float32), np.empty(6, np.float32)
+    weight, tap = np.empty((2, 3, 4), np.float32), np.empty((2, 4), np.int64)
+    for i in range(pixels.weight.shape[0]):
+        _moving(pixels.surface[i], rotation, moved, at, size, pixel, rate)
+        look_up(pixels.feature[i], cells, size, pixels.middle[i], weight, tap, looked)
+        for axis in range(2):
+            correction[i, axis] = pixels.middle[i, axis] - pixel[axis]
+            tilt[i, axis] = (pixels.pull[i, axis] - looked[1 + axis]) / 2
+            looked[1 + axis] += tilt[i, axis]
+        _add(pixels.weight[i], looked, rate, model)
+
+
+@kernel
+def carry(
+    pixels: Pixels,
+    cells: np.ndarray,
+    rotation: np.ndarray,
+    moved: np.ndarray,
+    at: Outlined,
+    size: int,
+    correction: np.ndarray,
+    tilt: np.ndarray,
+    model: Model,
+) -> None:
+    """Adds what the crop's cells [S*S, R] say of the pixels at another pose."""
+    pixel, rate, looked = np.empty(2, np.float32), np.empty((2, UNKNOWNS), np.float32), np.empty(6, np.float32)
+    weight, tap = np.empty((2, 3, 4), np.float32), np.empty((2, 4), np.int64)
+    for i in range(pixels.weight.shape[0]):
+        _moving(pixels.surface[i], rotation, moved, at, size, pixel, rate)
+        for axis in range(2):
+            pixel[axis] += correction[i, axis]
+        look_up(pixels.feature[i], cells, size, pixel, weight, tap, looked)
+        for axis in range(2):
+            looked[0] += tilt[i, axis] * (pixel[axis] - pixels.middle[i, axis])
+            looked[1 + axis] += tilt[i, axis]
+        _add(pixels.weight[i], looked, rate, model)

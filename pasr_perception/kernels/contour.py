@@ -59,25 +59,34 @@ def shades(small: np.ndarray, image: np.ndarray, nothing: np.ndarray, shade: np.
 
 
 @kernel
-def mark(uv: np.ndarray, border: int, marks: np.ndarray) -> None:
-    """Set the pixels [T, T] uint8 that hold points uv [N, 2] to 0; `border` pixels around the crop are part of it."""
+def mark(uv: np.ndarray, border: int, marks: np.ndarray, bounds: np.ndarray) -> None:
+    """Set the pixels [T, T] uint8 that hold points uv [N, 2] to 0 and widen bounds [4] (left, top, right, bottom) to them.
+
+    `border` pixels around the crop are part of it.
+    """
     side = marks.shape[0]
+    left, top, right, bottom = bounds[0], bounds[1], bounds[2], bounds[3]
     for i in range(uv.shape[0]):
         x, y = math.floor(uv[i, 0]) + border, math.floor(uv[i, 1]) + border
         if 0 <= x < side and 0 <= y < side:
             marks[y, x] = 0
+            left, top, right, bottom = min(left, x), min(top, y), max(right, x), max(bottom, y)
+    bounds[0], bounds[1], bounds[2], bounds[3] = left, top, right, bottom
 
 
 @kernel
 def _at_contour(
-    inner: np.ndarray, border: int, x: int, y: int, edges: np.ndarray, shade: np.ndarray, fit: np.ndarray
+    inner: np.ndarray, column: int, row: int, x: int, y: int, edges: np.ndarray, shade: np.ndarray, fit: np.ndarray
 ) -> None:
-    """How well the crop's edges fit one pixel of the contour, 0..1, added to fit [2], and that one more was seen; none is not."""
+    """How well the crop's edges fit one pixel of the contour, 0..1, added to fit [2], and that one more was seen; none is not.
+
+    It is the crop's (x, y) and `inner[row, column]`.
+    """
     normal_x, normal_y, size = np.float32(0), np.float32(0), edges.shape[0]
     for j in range(-2, 3):
         for i in range(-2, 3):
-            normal_x += i * inner[y + border + j, x + border + i]
-            normal_y += j * inner[y + border + j, x + border + i]
+            normal_x += i * inner[row + j, column + i]
+            normal_y += j * inner[row + j, column + i]
     length = math.sqrt(normal_x * normal_x + normal_y * normal_y)
     if length < NOWHERE:
         return
@@ -97,27 +106,34 @@ def _at_contour(
 
 @kernel
 def look_along(
-    inner: np.ndarray, outer: np.ndarray, edges: np.ndarray, shade: np.ndarray, counts: np.ndarray, found: np.ndarray
+    inner: np.ndarray,
+    outer: np.ndarray,
+    corner: np.ndarray,
+    edges: np.ndarray,
+    shade: np.ndarray,
+    counts: np.ndarray,
+    found: np.ndarray,
 ) -> None:
     """Edges along the contour and how colours differ across it, both 0..1, to found [3], with how many pixels say so.
 
-    inner, outer [T, T] as `contour.distances` has them; edges [S, S, 3] and shade [S, S] of the crop; counts [2, C] is scratch.
+    inner, outer [h, w] and corner [2] as `contour.distances` has them; edges [S, S, 3] and shade [S, S] of the crop.
+    counts [2, C] is scratch.
     """
     size = edges.shape[0]
-    border = (inner.shape[0] - size) // 2
     counts[:] = 0
     fit, inside, outside = np.zeros(2, np.float32), np.float32(0), np.float32(0)
-    for y in range(size):
-        for x in range(size):
+    for row in range(max(-corner[1], 0), min(inner.shape[0], size - corner[1])):
+        for column in range(max(-corner[0], 0), min(inner.shape[1], size - corner[0])):
+            x, y = column + corner[0], row + corner[1]
             if shade[y, x] < 0:
                 continue
-            depth = inner[y + border, x + border] - CLOSING
+            depth = inner[row, column] - CLOSING
             if 0 < depth <= 1:
-                _at_contour(inner, border, x, y, edges, shade, fit)
+                _at_contour(inner, column, row, x, y, edges, shade, fit)
             elif 1 < depth < BAND:
                 counts[0, shade[y, x]] += 1
                 inside += 1
-            elif depth <= 0 and 1 < outer[y + border, x + border] < BAND:
+            elif depth <= 0 and 1 < outer[row, column] < BAND:
                 counts[1, shade[y, x]] += 1
                 outside += 1
     shared = np.float32(0)
@@ -134,6 +150,6 @@ def _on_one_pixel() -> None:
     shades(image, image, np.ones(3, np.uint8), np.zeros((1, 1), np.int16))
     strongest_edges(np.zeros((1, 1, 3), np.float32), np.zeros((1, 1, 3), np.float32))
     marks, distance = np.ones((9, 9), np.uint8), np.zeros((9, 9), np.float32)
-    mark(np.zeros((1, 2), np.float32), 4, marks)
+    mark(np.zeros((1, 2), np.float32), 4, marks, np.zeros(4, np.int64))
     edges, counts = np.zeros((1, 1, 3), np.float32), np.zeros((2, SHADES**3), np.float32)
-    look_along(distance, distance, edges, np.zeros((1, 1), np.int16), counts, np.zeros(3, np.float32))
+    look_along(distance, distance, np.full(2, -4), edges, np.zeros((1, 1), np.int16), counts, np.zeros(3, np.float32))

@@ -9,7 +9,7 @@ from pasr_perception.kernels.placement import View, place_one, turn
 
 
 @kernel
-def _outline(
+def outline_one(
     outer: np.ndarray,
     rotation: np.ndarray,
     view: tuple[float, float, int],
@@ -68,7 +68,7 @@ def outlines(outer: np.ndarray, rotation: np.ndarray, view: View) -> tuple[np.nd
     found = tuple(np.empty((len(rotation), *shape), np.float32) for shape in shapes)
     numbers = (view.fill, view.distance, view.iterations)
     for h in range(len(rotation)):
-        _outline(outer[h], rotation[h], numbers, *(out[h] for out in found))
+        outline_one(outer[h], rotation[h], numbers, *(out[h] for out in found))
     return found
 
 

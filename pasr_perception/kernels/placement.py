@@ -62,7 +62,7 @@ def place_one(rotated: np.ndarray, fill: float, distance: float, iterations: int
 
 
 @kernel
-def _project(
+def project_one(
     points: np.ndarray,
     rotation: np.ndarray,
     size: int,
@@ -103,7 +103,7 @@ def project(moved: Moved, view: View) -> tuple[np.ndarray, np.ndarray]:
     points, rotation = np.ascontiguousarray(moved.points), np.ascontiguousarray(moved.rotation)
 
     def one(h: int) -> None:
-        _project(points[moved.cloud[h]], rotation[h], moved.size, numbers, by[h], uv[h], depth[h])
+        project_one(points[moved.cloud[h]], rotation[h], moved.size, numbers, by[h], uv[h], depth[h])
 
     on_all_cores(one, len(uv))
     return uv, depth

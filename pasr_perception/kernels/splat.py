@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pasr_perception.kernels.compiled import exact_kernel, kernel, trial
-from pasr_perception.kernels.cores import each_on_all_cores, on_all_cores
+from pasr_perception.kernels.cores import each_on_all_cores
 
 REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
 
@@ -34,23 +34,13 @@ class Taken:
     count: np.ndarray  # [S*S] int32, how many
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What the splat of H hypotheses is made of and compared with."""
-
-    cloud: np.ndarray  # [H] int64 into the features
-    crop: np.ndarray  # [H] int64 into the cells
-    features: np.ndarray  # [C, N, D] float32
-    cells: np.ndarray  # [B, S*S, D] float32, unit
-
-
 @exact_kernel
-def _take(
+def take_one(
     uv: np.ndarray,
     depth: np.ndarray,
     size: int,
-    radius: float,
-    reach: float,
+    radius: np.floating,
+    reach: np.floating,
     band: float,
     index: np.ndarray,
     nearness: np.ndarray,
@@ -93,7 +83,7 @@ def _take(
 
 
 @kernel
-def _mean_cosine(
+def mean_cosine(
     uv: np.ndarray,
     index: np.ndarray,
     count: np.ndarray,
@@ -135,7 +125,7 @@ def take(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> Taken:
     nearness = np.empty((pixels, slots), np.float32)
     radius, reach = kind(splatting.radius**2), kind(splatting.radius + 0.5 + REACH_MARGIN)
     uv, depth = np.ascontiguousarray(uv), np.ascontiguousarray(depth)
-    _take(uv, depth, splatting.size, radius, reach, splatting.band, index, nearness, count)
+    take_one(uv, depth, splatting.size, radius, reach, splatting.band, index, nearness, count)
     return Taken(index, count)
 
 
@@ -144,26 +134,6 @@ def take_all(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> list[Ta
     return each_on_all_cores(lambda b: take(uv[b], depth[b], splatting), len(uv))
 
 
-def mean_cosines(uv: np.ndarray, depth: np.ndarray, splatting: Splatting, compared: Compared) -> np.ndarray:
-    """Eq. 8 [H] float32 of hypotheses whose points are at uv [H, N, 2] pixels and depth [H, N], float32."""
-    out = np.empty(len(uv), np.float32)
-    size, square_radius = splatting.size, splatting.radius**2
-
-    def one(h: int) -> None:
-        taken = take(uv[h], depth[h], splatting)
-        features, cells = compared.features[compared.cloud[h]], compared.cells[compared.crop[h]]
-        _mean_cosine(uv[h], taken.index, taken.count, features, cells, size, square_radius, out[h : h + 1])
-
-    on_all_cores(one, len(uv))
-    return out
-
-
 @trial
 def _on_one_point() -> None:
-    uv, depth, feature = (
-        np.full((1, 1, 2), 0.5, np.float32),
-        np.ones((1, 1), np.float32),
-        np.ones((1, 1, 8), np.float32),
-    )
-    first = np.zeros(1, np.int64)
-    mean_cosines(uv, depth, Splatting(1, 1.0, 1, math.inf), Compared(first, first, feature, feature))
+    take(np.full((1, 2), 0.5, np.float32), np.ones(1, np.float32), Splatting(1, 1.0, 1, math.inf))

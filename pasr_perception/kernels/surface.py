@@ -1,169 +1,159 @@
-"""Splatted pixels as pieces of surface. Twin: `refine.template.closer_in_tensors`, as it is on CUDA."""
+"""One hypothesis' splat as pieces of surface. Twin: `refine.template.cut_template`, as it is on CUDA."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel, trial
-from pasr_perception.kernels.cores import on_all_cores
-from pasr_perception.kernels.splat import Splatting
+from pasr_perception.kernels.compiled import kernel
 
-PIXELS_AT_A_TIME = 128  # a fraction of a millisecond
+PIXELS_ENOUGH = 200  # covered pixels of a hypothesis beyond which every second one says the same
+RESIDUAL_FLOOR = (
+    1.0  # robust weights are never narrower: in a clean image the pixels that disagree are the ones to learn from
+)
 LEAST_LENGTH = 1e-8  # of what a pixel shows
 LEAST_COSINE = 0.05  # of a pixel's curvature, which is that of a match
+LEAST_WEIGHT = 1e-4  # of a pixel's points together: NormWeightedCompositor's floor
 
 
-@dataclass(frozen=True)
-class Shown:
-    """m covered pixels of H hypotheses, all of them float32 but for what counts."""
+class Cloud(NamedTuple):
+    """One mesh's points, float32."""
 
-    hypothesis: np.ndarray  # [m] int64
-    cell: np.ndarray  # [m] int64, row * size + column
-    index: np.ndarray  # [m, K] int64 of the points that each takes, -1 = empty
-    weight: np.ndarray  # [m, K] of these
-    feature: np.ndarray  # [m, D] that they show, of any length
-    seen: np.ndarray  # [m, D] unit, of the crop
-    cosine: np.ndarray  # [m] of the two
+    points: np.ndarray  # [N, 3] object frame
+    features: np.ndarray  # [N, D]
+    leading: np.ndarray  # [N, R] their leading channels
+    outer: np.ndarray  # [K, 3] the points that may form its outline
 
 
-@dataclass(frozen=True)
-class Placed:
-    """The points that pixels were made of, float32."""
+class Pixels(NamedTuple):
+    """Covered pixels of one hypothesis, as pieces of surface: `refine.template.Template`."""
 
-    uv: np.ndarray  # [H, N, 2] pixels
-    cloud: np.ndarray  # [H] int64
-    points: np.ndarray  # [C, N, 3] object frame
-    features: np.ndarray  # [C, N, D]
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """What small movements of m pieces of surface change; see `refine.template.Template`."""
-
-    surface: np.ndarray  # [m, 3]
-    unit: np.ndarray  # [m, D] what is shown, of unit length
-    pull: np.ndarray  # [m, 2]
-    metric: np.ndarray  # [m, 2, 2]
+    surface: np.ndarray  # [P, 3] object frame
+    middle: np.ndarray  # [P, 2] where each was splatted
+    weight: np.ndarray  # [P], sum 1
+    feature: np.ndarray  # [P, R]
+    pull: np.ndarray  # [P, 2]
+    metric: np.ndarray  # [P, 2, 2]
 
     @classmethod
-    def empty(cls, count: int, channels: int) -> Pieces:
-        return cls(*(np.empty((count, *shape), np.float32) for shape in ((3,), (channels,), (2,), (2, 2))))
+    def room(cls, count: int, channels: int) -> Pixels:
+        shapes = (3,), (2,), (), (channels,), (2,), (2, 2)
+        return cls(*(np.empty((count, *shape), np.float32) for shape in shapes))
 
 
 @kernel
-def _closer(
-    first: int,
-    last: int,
-    hypothesis: np.ndarray,
-    cell: np.ndarray,
-    index: np.ndarray,
-    weight: np.ndarray,
-    feature: np.ndarray,
-    seen: np.ndarray,
-    cosine: np.ndarray,
-    uv: np.ndarray,
-    cloud: np.ndarray,
+def keep(count: np.ndarray, size: int, kept: np.ndarray, number: np.ndarray) -> None:
+    """The covered pixels, of many those like the squares of one colour on a chess board: to kept, their number to number [1]."""
+    covered = 0
+    for pixel in range(count.shape[0]):
+        covered += count[pixel] > 0
+    checked = 2 if covered > PIXELS_ENOUGH else 1
+    for pixel in range(count.shape[0]):
+        if count[pixel] > 0 and (pixel % size + pixel // size) % checked == 0:
+            kept[number[0]] = pixel
+            number[0] += 1
+
+
+@kernel
+def _cut_one(
+    pixel: int,
+    i: int,
+    cloud: Cloud,
+    cells: np.ndarray,
     points: np.ndarray,
-    features: np.ndarray,
+    uv: np.ndarray,
     size: int,
     radius: float,
-    floor: float,
-    surface: np.ndarray,
-    unit: np.ndarray,
-    pull: np.ndarray,
-    metric: np.ndarray,
+    sums: np.ndarray,
+    pixels: Pixels,
+    cosine: np.ndarray,
 ) -> None:
-    """The pixels first to last - 1; `radius` is squared, `floor` is the least weight of a pixel's points together."""
-    channels, half = feature.shape[1], np.float32(0.5)
-    by_x, by_y = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    for i in range(first, last):
-        h, total = hypothesis[i], np.float32(0)
-        mesh = cloud[h]
-        middle_x, middle_y = np.float32(cell[i] % size) + half, np.float32(cell[i] // size) + half
-        by_x[:], by_y[:], surface[i] = 0, 0, 0
-        for slot in range(index.shape[1]):
-            point = index[i, slot]
-            if point < 0:
-                continue
-            w = weight[i, slot]
-            total += w
-            for axis in range(3):
-                surface[i, axis] += w * points[mesh, point, axis]
-            rate_x = (middle_x - uv[h, point, 0]) * np.float32(2 / radius)
-            rate_y = (middle_y - uv[h, point, 1]) * np.float32(2 / radius)
-            for d in range(channels):
-                by_x[d] += rate_x * features[mesh, point, d]
-                by_y[d] += rate_y * features[mesh, point, d]
-        total, square = max(total, np.float32(floor)), np.float32(0)
-        for d in range(channels):
-            square += feature[i, d] * feature[i, d]
-        length = max(np.float32(math.sqrt(square)), np.float32(LEAST_LENGTH))
-        along_x, along_y, fits_x, fits_y = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-        xx, xy, yy = np.float32(0), np.float32(0), np.float32(0)
-        for d in range(channels):
-            unit[i, d] = feature[i, d] / length
-            along_x += by_x[d] * unit[i, d]
-            along_y += by_y[d] * unit[i, d]
-            fits_x += by_x[d] * seen[i, d]
-            fits_y += by_y[d] * seen[i, d]
-            xx += by_x[d] * by_x[d]
-            xy += by_x[d] * by_y[d]
-            yy += by_y[d] * by_y[d]
+    """One pixel, made of some points, to place i; `radius` is squared, sums [3, D] are scratch."""
+    cell, half, surface, leading = cells[pixel], np.float32(0.5), pixels.surface[i], pixels.feature[i]
+    shown, by_x, by_y = sums[0], sums[1], sums[2]
+    shown[:], by_x[:], by_y[:], surface[:], leading[:] = 0, 0, 0, 0, 0
+    pixels.middle[i, 0], pixels.middle[i, 1] = np.float32(pixel % size) + half, np.float32(pixel // size) + half
+    total, by_square = np.float32(0), np.float32(1 / radius)
+    for slot in range(points.shape[0]):
+        point = points[slot]
+        dx, dy = pixels.middle[i, 0] - uv[point, 0], pixels.middle[i, 1] - uv[point, 1]
+        w = np.float32(1) - (dx * dx + dy * dy) * by_square
+        total += w
         for axis in range(3):
-            surface[i, axis] /= total
-        scale = np.float32(1) / (total * length)
-        pull[i, 0], pull[i, 1] = (fits_x - along_x * cosine[i]) * scale, (fits_y - along_y * cosine[i]) * scale
-        bent = max(cosine[i], np.float32(LEAST_COSINE)) * scale * scale
-        metric[i, 0, 0], metric[i, 1, 1] = bent * (xx - along_x * along_x), bent * (yy - along_y * along_y)
-        metric[i, 0, 1] = metric[i, 1, 0] = bent * (xy - along_x * along_y)
+            surface[axis] += w * cloud.points[point, axis]
+        for r in range(leading.shape[0]):
+            leading[r] += w * cloud.leading[point, r]
+        feature, rate_x, rate_y = cloud.features[point], 2 * dx * by_square, 2 * dy * by_square
+        for d in range(feature.shape[0]):
+            shown[d] += w * feature[d]
+            by_x[d] += rate_x * feature[d]
+            by_y[d] += rate_y * feature[d]
+    square, product, along_x, along_y = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    for d in range(shown.shape[0]):
+        square += shown[d] * shown[d]
+        product += shown[d] * cell[d]
+        along_x += by_x[d] * shown[d]
+        along_y += by_y[d] * shown[d]
+    total = max(total, np.float32(LEAST_WEIGHT))
+    scale = np.float32(1) / (total * max(math.sqrt(square) / total, np.float32(LEAST_LENGTH)))  # 1 / length shown
+    along_x *= scale * scale
+    along_y *= scale * scale
+    fits_x, fits_y, xx, xy, yy = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    for d in range(shown.shape[0]):  # what is shown changes in length too, which no cosine notices
+        across_x, across_y = by_x[d] - along_x * shown[d], by_y[d] - along_y * shown[d]
+        fits_x += across_x * cell[d]
+        fits_y += across_y * cell[d]
+        xx += across_x * across_x
+        xy += across_x * across_y
+        yy += across_y * across_y
+    cosine[i] = product * scale
+    for axis in range(3):
+        surface[axis] /= total
+    for r in range(leading.shape[0]):
+        leading[r] *= scale
+    pixels.pull[i, 0], pixels.pull[i, 1] = fits_x * scale, fits_y * scale
+    bent = max(cosine[i], np.float32(LEAST_COSINE)) * scale * scale
+    pixels.metric[i, 0, 0], pixels.metric[i, 1, 1] = bent * xx, bent * yy
+    pixels.metric[i, 0, 1] = pixels.metric[i, 1, 0] = bent * xy
 
 
-def closer(shown: Shown, placed: Placed, splatting: Splatting, floor: float) -> Pieces:
-    """Splatted pixels as pieces of surface; `floor` is the least weight of a pixel's points together."""
-    count = len(shown.cell)
-    found = Pieces.empty(count, shown.feature.shape[1])
-    pixels = Shown(*(np.ascontiguousarray(a) for a in vars(shown).values()))
-    points = Placed(*(np.ascontiguousarray(a) for a in vars(placed).values()))
-
-    def piece(number: int) -> None:
-        first = number * PIXELS_AT_A_TIME
-        last = min(first + PIXELS_AT_A_TIME, count)
-        _closer(
-            first,
-            last,
-            pixels.hypothesis,
-            pixels.cell,
-            pixels.index,
-            pixels.weight,
-            pixels.feature,
-            pixels.seen,
-            pixels.cosine,
-            points.uv,
-            points.cloud,
-            points.points,
-            points.features,
-            splatting.size,
-            splatting.radius**2,
-            floor,
-            found.surface,
-            found.unit,
-            found.pull,
-            found.metric,
-        )
-
-    on_all_cores(piece, -(-count // PIXELS_AT_A_TIME))
-    return found
+@kernel
+def _weigh(cosine: np.ndarray, scale: float, weight: np.ndarray) -> None:
+    """Robust weights, sum 1: `refine.template.robust_weight`."""
+    weight[:] = 1
+    if scale > 0:
+        median = np.sort(np.float32(1) - cosine)[(cosine.shape[0] - 1) // 2]
+        wide = max(np.float32(scale) * median, np.float32(RESIDUAL_FLOOR))
+        for i in range(cosine.shape[0]):
+            off = (np.float32(1) - cosine[i]) / wide
+            bounded = np.float32(1) + off * off
+            weight[i] = np.float32(1) / (bounded * bounded)
+    total = np.float32(0)
+    for i in range(weight.shape[0]):
+        total += weight[i]
+    for i in range(weight.shape[0]):
+        weight[i] /= max(total, np.float32(1e-6))
 
 
-@trial
-def _on_one_pixel() -> None:
-    def ones(*shape: int) -> np.ndarray:
-        return np.ones((1, *shape), np.float32)
-
-    none = np.zeros(1, np.int64)
-    shown = Shown(none, none, none[None], ones(1), ones(8), ones(8), ones())
-    placed = Placed(ones(1, 2), none, ones(1, 3), ones(1, 8))
-    closer(shown, placed, Splatting(1, 1.0, 1, math.inf), 1e-4)
+@kernel
+def cut(
+    cloud: Cloud,
+    cells: np.ndarray,
+    index: np.ndarray,
+    count: np.ndarray,
+    uv: np.ndarray,
+    size: int,
+    radius: float,
+    robust: float,
+    kept: np.ndarray,
+    pixels: Pixels,
+) -> None:
+    """The pixels `kept` of a splat, which takes the first `count` [S*S] of the points `index` [S*S, K]; `radius` is squared."""
+    cosine, sums = np.empty(kept.shape[0], np.float32), np.empty((3, cloud.features.shape[1]), np.float32)
+    for i in range(kept.shape[0]):
+        pixel = kept[i]
+        _cut_one(pixel, i, cloud, cells, index[pixel, : count[pixel]], uv, size, radius, sums, pixels, cosine)
+    if kept.shape[0] > 0:
+        _weigh(cosine, robust, pixels.weight)

@@ -148,8 +148,9 @@ class ResidentLibrary:
         found = [self.mesh(i) for i in meshes]
         return Clouds(
             _stacked([m.points for m in found]),
-            _stacked([m.sparse.features for m in found]),
+            [m.sparse.features for m in found],
             _stacked([m.outer for m in found]),
             self._channels,
             None if all(m.sparse.chroma is None for m in found) else _stacked([m.chroma for m in found]),
+            [m.rough.features for m in found],
         )

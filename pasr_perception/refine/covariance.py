@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from pasr_perception.geometry.placement import for_loops
+from pasr_perception.kernels.newton import splat_models
 from pasr_perception.lift import displaced, lift_rate, lift_translation
 from pasr_perception.refine.newton import splat_model
 from pasr_perception.refine.problem import Boxes, Pose, Refined
@@ -47,18 +49,31 @@ def unknowns_covariance(problem: Problem, reached: Refined, boxes: Boxes, noise:
     unknowns = problem.config.unknowns if problem.config.moves_in_image else 3
     problem = replace(problem, boxes=None, config=replace(problem.config, unknowns=unknowns))
     pose = Pose(reached.rotation, reached.shift, reached.log_scale)
-    found = splat(pose, problem)
-    model = splat_model(cut_template(found, problem), problem)
-    variance = 2 * (1 - found.similarity).clamp(min=1e-3) / problem.cells.shape[-1]
-    pixels = found.rendered.area(len(pose.rotation)).clamp(min=1)
+    similarity, pixels, curvature = (_curved_in_loops if for_loops(problem.cells.unit) else _curved)(pose, problem)
+    variance = 2 * (1 - similarity).clamp(min=1e-3) / problem.cells.unit.shape[-1]
     information = _by_boxes(pose, boxes, problem, noise)
     information[:, :unknowns, :unknowns] += (
-        _positive(model.curvature) * (pixels / (noise.inflation * variance))[:, None, None]
+        _positive(curvature) * (pixels.clamp(min=1) / (noise.inflation * variance))[:, None, None]
     )
     information[:, :3, :3] += torch.eye(3, device=information.device) / TURN_VARIANCE
     turn, shift, scale = noise.floor
     floor = information.new_tensor([turn] * 3 + [shift] * 2 + [scale]).square().diag()
     return torch.linalg.inv(information.double()) + floor.double()
+
+
+def _curved(pose: Pose, problem: Problem) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of splats: similarity [H], covered pixels [H] and curvature [H, n, n]."""
+    found = splat(pose, problem)
+    model = splat_model(cut_template(found, problem), problem)
+    return found.similarity, found.rendered.area(len(pose.rotation)), model.curvature
+
+
+def _curved_in_loops(pose: Pose, problem: Problem) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`_curved` on the CPU."""
+    raster, robust, n = problem.scene.raster, problem.config.robust_scale, problem.config.unknowns
+    found = splat_models(pose.in_loops, problem.in_loops, raster, robust)
+    similarity, covered, curvature = map(torch.from_numpy, (found.similarity, found.covered, found.curvature))
+    return similarity, covered, curvature[:, :n, :n]
 
 
 def _positive(curvature: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
+from pasr_perception.kernels.newton import TOLERANCE
 from pasr_perception.refine.problem import Boxes
 
-TOLERANCE = (
-    0.04  # crop sizes; what a detector's edges are off by (5 % of a box that fills 0.8): squared below, linear above
-)
 OUTWARD = (-1.0, -1.0, 1.0, 1.0)
 
 

@@ -30,9 +30,10 @@ import torch
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.placement import for_loops
 from pasr_perception.geometry.se3 import exp_so3
-from pasr_perception.kernels import carried as kernels
+from pasr_perception.kernels import newton as kernels
+from pasr_perception.kernels.newton import BEYOND, CLIMB_STEPS, DAMPING, LATE_TRUST, RELAX, STIFFEN
 from pasr_perception.refine.outline import Outline
-from pasr_perception.refine.problem import Clouds, Hypotheses, Pose, Refined, RenderScene
+from pasr_perception.refine.problem import Cells, Clouds, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.products import look_up
 from pasr_perception.refine.quadratic import (
     PixelTerms,
@@ -57,48 +58,35 @@ from pasr_perception.refine.template import (
 
 LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 CARRIED = 2  # steps at least before the first splat step
-CLIMB_STEPS = 3  # on the product maps, between two splats
 TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
-LATE_TRUST = 0.15  # the same for splat steps
 SHRINK = 0.4  # of the trust region where the splat contradicts the model
 POLISH, CLOSER = (
     0.1,
     0.65,
 )  # how far the poses that polishing looks at are turned, radians, and the share of it a round later
-DAMPING, RELAX, STIFFEN = 0.1, 0.3, 5.0  # share of the largest curvature, and its change after good and bad steps
 
 
 @torch.inference_mode()
-def refine_newton(
-    start: Hypotheses, clouds: Clouds, maps: torch.Tensor, scene: RenderScene, config: RefineConfig
-) -> Refined:
+def refine_newton(start: Hypotheses, clouds: Clouds, cells: Cells, scene: RenderScene, config: RefineConfig) -> Refined:
     """Maximise similarity less coverage cost; returns the best pose that was splatted, start included."""
-    problem = Problem.of(start, clouds, maps, scene, config)
-    best = splat(Pose.by_outline(start.rotation), problem)
+    problem = Problem.of(start, clouds, cells, scene, config)
+    best = visit(Pose.by_outline(start.rotation), problem)
     # encoders differ in how similar a match is, and in how much of that a movement changes
     toll = config.coverage_weight * best.similarity.clamp(min=LEAST_SIMILARITY)
     problem = replace(problem, toll=toll)
-    best = priced(best, problem)
-    pose, value, similarity = best.pose, best.value, best.similarity
-    if not config.iterations:
-        return Refined.of(pose, similarity)
+    pose, value, similarity = best.pose, priced(best, problem).value, best.similarity
     state = Search(problem, pose, value, similarity, torch.full_like(value, TRUST), torch.full_like(value, DAMPING))
-    template = cut_template(best, problem)
     settled = Refined.of(pose, similarity)
     left = torch.arange(len(value), device=value.device)  # of the hypotheses, those still refined
     finest = max(min(CARRIED, config.iterations), config.iterations - config.iterations // 2)  # begins with splat steps
-    for iteration in range(config.iterations - 1):
-        found = splat(state.next_pose(template, iteration < finest), state.problem)
-        better = found.value > state.value
-        state = state.after(found, iteration < finest)
+    for iteration in range(config.iterations):
+        far = iteration < finest
+        state = state.after(visit(next_pose(state, far), state.problem), far)
         settled = settled.replaced(Refined.of(state.pose, state.similarity), left)
         if iteration == 0 and start.contest is not None:
             left = start.contest.finalists(state.value, config.finalists)
-            state, template, found, better = state.chosen(left), template.chosen(left), found.chosen(left), better[left]
-        template = template.replaced(cut_template(found, state.problem), better)
-    far = config.iterations - 1 < finest
-    state = state.after(visit(state.next_pose(template, far), state.problem), far)
-    return settled.replaced(Refined.of(state.pose, state.similarity), left)
+            state = state.chosen(left)
+    return settled
 
 
 @dataclass(frozen=True)
@@ -117,13 +105,6 @@ class Search:
         rest = (t[index] for t in (self.value, self.similarity, self.trust, self.damping))
         return Search(self.problem.chosen(index), self.pose.chosen(index), *rest)
 
-    def next_pose(self, template: Template, far: bool) -> Pose:
-        """Where the template of each best pose says that there is more."""
-        if far:
-            return climb(template, self.trust, self.problem)
-        model = splat_model(template, self.problem)
-        return moved_by(self.pose, newton_step(model, self.damping, self.trust.clamp(max=LATE_TRUST)))
-
     def after(self, found: Visited, far: bool) -> Search:
         """With what the next poses turned out to be: the better ones are taken."""
         better = found.value > self.value
@@ -139,7 +120,7 @@ class Search:
 
 @torch.inference_mode()
 def polish(
-    start: Hypotheses, reached: Refined, clouds: Clouds, maps: torch.Tensor, scene: RenderScene, rounds: int
+    start: Hypotheses, reached: Refined, clouds: Clouds, maps: torch.Tensor | Cells, scene: RenderScene, rounds: int
 ) -> Refined:
     """The best by eq. 8 of poses around what was reached; shift and scale stay.
 
@@ -164,6 +145,31 @@ def polish(
     return reached
 
 
+def next_pose(state: Search, far: bool) -> Pose:
+    """Where the splat at each best pose says that there is more; on the CPU in one loop each."""
+    if not for_loops(state.problem.cells.unit):
+        return next_in_tensors(state, far)
+    problem, config = state.problem, state.problem.config
+    boxed = (state.value.new_zeros(len(state.value), 4),) * 2 + (torch.zeros_like(problem.toll),)
+    if problem.boxes is not None:
+        boxed = problem.boxes.edges, problem.boxes.clipped, problem.toll
+    numbers = (t.contiguous().numpy() for t in (*boxed, state.trust, state.damping))
+    drawn = kernels.Drawn([problem.cells.leading_in_loops(c) for c in problem.crop.tolist()], *numbers)
+    way = kernels.Way(config.unknowns, config.robust_scale, problem.margin, far)
+    found = kernels.next_poses(state.pose.in_loops, drawn, problem.in_loops, problem.scene.raster, way)
+    moved = torch.from_numpy(found.moved)
+    return Pose(torch.from_numpy(found.rotation), moved[:, :2], moved[:, 2])
+
+
+def next_in_tensors(state: Search, far: bool) -> Pose:
+    """`next_pose` on any device."""
+    template = cut_template(splat(state.pose, state.problem), state.problem)
+    if far:
+        return climb(template, state.trust, state.problem)
+    model = splat_model(template, state.problem)
+    return moved_by(state.pose, newton_step(model, state.damping, state.trust.clamp(max=LATE_TRUST)))
+
+
 def splat_model(template: Template, problem: Problem) -> Quadratic:
     """The derivatives of the splat at the template's own pose."""
     pose, size = template.pose, problem.scene.splat.size
@@ -181,7 +187,7 @@ def climb(template: Template, trust: torch.Tensor, problem: Problem) -> Pose:
     for _ in range(CLIMB_STEPS):
         moved = moved_by(pose, newton_step(now, damping, trust))
         there = carried.model(moved)
-        good = (there.value > now.value) & (distance(moved, template.pose) <= trust)
+        good = (there.value > now.value) & (distance(moved, template.pose) <= BEYOND * trust)
         pose, now = pose.replaced(moved, good), now.replaced(there, good)
         damping = torch.where(good, RELAX * damping, STIFFEN * damping)
     return pose
@@ -192,38 +198,26 @@ class Carried:
 
     def __init__(self, template: Template, problem: Problem) -> None:
         self._template, self._problem, self._size = template, problem, problem.scene.splat.size
-        cells = problem.clouds.leading(problem.cells)
-        self._products = template.feature @ cells[problem.crop].transpose(1, 2)  # [H, P, g * g]
+        self._products = template.feature @ problem.clouds.leading(problem.cells.unit[problem.crop]).transpose(
+            1, 2
+        )  # [H, P, g * g]
         at = problem.outline(template.pose.rotation)
         # a surface lies where its points are on average, its pixel where the cell is
         self._correction = template.middle - surface_pixels(template.pose, template.surface, at, self._size)
         self._tilt = (template.pull - look_up(self._products, template.middle, self._size)[1]) / 2  # [H, P, 2]
-        self.at_template = self._modelled(template.pose, at, still=True)
+        self.at_template = self._model(template.pose, template.middle, at)
 
     def model(self, pose: Pose) -> Quadratic:
         """What the product maps and the box say of poses."""
-        return self._modelled(pose, self._problem.outline(pose.rotation))
+        at = self._problem.outline(pose.rotation)
+        uv = surface_pixels(pose, self._template.surface, at, self._size) + self._correction
+        return self._model(pose, uv, at)
 
-    def _modelled(self, pose: Pose, at: Outline, still: bool = False) -> Quadratic:
-        """`still` where it is the template's own pose."""
-        model = self._in_one_loop if for_loops(self._products) else self.in_tensors
-        of_pixels = model(pose, at, still)
-        return less_coverage(of_pixels, pose, at, self._problem)
-
-    def _in_one_loop(self, pose: Pose, at: Outline, still: bool) -> Quadratic:
-        template, n = self._template, self._problem.config.unknowns
-        mine = self._products, template.surface, self._correction, template.middle, self._tilt, template.weight
-        placed = pose.rotation, pose.shift, pose.log_scale, at.placement.offset, at.placement.focal
-        pixels = kernels.Pixels(*(t.contiguous().numpy() for t in mine))
-        poses = kernels.Poses(*(t.contiguous().numpy() for t in (*placed, at.offset_rate, at.zoom_rate)))
-        value, gradient, curvature = map(torch.from_numpy, kernels.model(pixels, poses, self._size, still))
-        return Quadratic(value, gradient[:, :n], curvature[:, :n, :n])
-
-    def in_tensors(self, pose: Pose, at: Outline, still: bool) -> Quadratic:
-        """What the pixels add at poses, on any device."""
+    def _model(self, pose: Pose, uv: torch.Tensor, at: Outline) -> Quadratic:
+        """The same where its pixels are at uv [H, P, 2]: at the template's own pose exactly at their middles."""
         template, unknowns = self._template, self._problem.config.unknowns
-        uv = template.middle if still else surface_pixels(pose, template.surface, at, self._size) + self._correction
         value, gradient, hessian = look_up(self._products, uv, self._size)
         value = value + (self._tilt * (uv - template.middle)).sum(-1)
         terms = PixelTerms(value, gradient + self._tilt, -hessian)
-        return assemble(terms, template.weight, pixels_rate(pose, template.surface, at, self._size, unknowns))
+        rate = pixels_rate(pose, template.surface, at, self._size, unknowns)
+        return less_coverage(assemble(terms, template.weight, rate), pose, at, self._problem)

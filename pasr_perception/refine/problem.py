@@ -4,25 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from pasr_perception.geometry.placement import ViewSpec
+from pasr_perception.kernels.surface import Cloud
+from pasr_perception.kernels.visit import Poses, Raster
 from pasr_perception.refine.outline import outer_points
 from pasr_perception.render.splat import SplatConfig
 from pasr_perception.types import Crop
 
 
+def grid_cells(maps: torch.Tensor) -> torch.Tensor:
+    """Feature maps [B, D, g, g] as one row per cell [B, g * g, D]; no copy where a cell's channels lie together already."""
+    return maps.flatten(2).transpose(1, 2).contiguous()
+
+
 @dataclass(frozen=True)
 class Clouds:
-    """The point clouds of the meshes that take part."""
+    """The point clouds of the meshes that take part, float32."""
 
-    points: torch.Tensor  # [C, N, 3] float32, normalised frame
-    features: torch.Tensor  # [C, N, D] float32
+    points: torch.Tensor  # [C, N, 3] normalised frame
+    parts: torch.Tensor | Sequence[torch.Tensor]  # the features [N, D] of each, apart since they are megabytes
     outer: torch.Tensor | None = None  # [C, K] int64, `outer_points` of each where they are known already
     channels: torch.Tensor | None = None  # [D, R] orthonormal, the leading ones of the library where they are known
-    chroma: torch.Tensor | None = None  # [C, N, 2] float32, 0 of clouds without; None where none has any
+    chroma: torch.Tensor | None = None  # [C, N, 2] 0 of clouds without; None where none has any
+    rough: Sequence[torch.Tensor] | None = None  # the leading channels [N, R] of each where they are known already
+
+    @cached_property
+    def features(self) -> torch.Tensor:
+        """[C, N, D]; copies them where they are apart."""
+        return self.parts if isinstance(self.parts, torch.Tensor) else torch.stack(tuple(self.parts))
+
+    @cached_property
+    def in_loops(self) -> list[Cloud]:
+        """Each as the CPU's loops read it."""
+        rough = [self.leading(part) for part in self.parts] if self.rough is None else self.rough
+        outer = self.outer_of(torch.arange(len(self.points)))
+        each = zip(self.points, self.parts, rough, outer, strict=True)
+        return [Cloud(*(t.contiguous().numpy() for t in tensors)) for tensors in each]
 
     def outer_of(self, cloud: torch.Tensor) -> torch.Tensor:
         """The points [H, K, 3] that may form the outlines of clouds [H]."""
@@ -36,12 +58,37 @@ class Clouds:
         return features if self.channels is None else features @ self.channels
 
 
+class Cells:
+    """What B crops show, cell by cell."""
+
+    def __init__(self, maps: torch.Tensor, clouds: Clouds) -> None:
+        """maps [B, D, g, g] hold unit features."""
+        self.unit = grid_cells(maps)  # [B, g * g, D]
+        self._clouds = clouds
+        self._leading: dict[int, np.ndarray] = {}
+
+    def in_loops(self, crop: int) -> np.ndarray:
+        """One crop's [g * g, D] as the CPU's loops read it."""
+        return self.unit[crop].numpy()
+
+    def leading_in_loops(self, crop: int) -> np.ndarray:
+        """The leading channels [g * g, R] of one crop's."""
+        if crop not in self._leading:
+            self._leading[crop] = self._clouds.leading(self.unit[crop]).numpy()
+        return self._leading[crop]
+
+
 @dataclass(frozen=True)
 class RenderScene:
     """What rendering needs besides the cloud: the crop's geometry and the splatting."""
 
     view: ViewSpec
     splat: SplatConfig
+
+    @property
+    def raster(self) -> Raster:
+        """As the CPU's loops read it."""
+        return Raster.of(self.view.numbers, self.splat.splatting)
 
 
 @dataclass(frozen=True)
@@ -122,6 +169,11 @@ class Pose:
     def chosen(self, index: torch.Tensor) -> Pose:
         """Some of them."""
         return Pose(self.rotation[index], self.shift[index], self.log_scale[index])
+
+    @property
+    def in_loops(self) -> Poses:
+        """As the CPU's loops read them."""
+        return Poses(self.rotation.contiguous().numpy(), torch.cat([self.shift, self.log_scale[:, None]], 1).numpy())
 
     def replaced(self, by: Pose, where: torch.Tensor) -> Pose:
         """The poses `where` [H] bool from others."""

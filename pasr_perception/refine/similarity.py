@@ -9,7 +9,7 @@ import torch
 
 from pasr_perception.geometry.placement import for_loops, place, project
 from pasr_perception.kernels import placement as kernels
-from pasr_perception.refine.problem import Clouds, Pose, RenderScene
+from pasr_perception.refine.problem import Clouds, Pose, RenderScene, grid_cells
 from pasr_perception.render.splat import composite, rasterise
 
 
@@ -27,14 +27,6 @@ class Rendered:
     def area(self, count: int) -> torch.Tensor:
         """Covered pixels [count] of each hypothesis."""
         return torch.bincount(self.hypothesis, minlength=count)
-
-    def chosen(self, index: torch.Tensor, count: int) -> tuple[Rendered, torch.Tensor]:
-        """Some of `count` hypotheses, by ascending index, and which of the pixels [M] bool are theirs."""
-        place = torch.full((count,), -1, device=index.device)
-        place[index] = torch.arange(len(index), device=index.device)
-        kept = place[self.hypothesis] >= 0
-        cell, feature, taken, weight = (t[kept] for t in (self.cell, self.feature, self.index, self.weight))
-        return Rendered(place[self.hypothesis[kept]], cell, feature, taken, weight, self.uv[index]), kept
 
 
 def projected(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,11 +70,6 @@ def splat_margin(scene: RenderScene) -> float:
     return math.log1p(2 * scene.splat.radius_px / (scene.view.fill * scene.splat.size))
 
 
-def grid_cells(maps: torch.Tensor) -> torch.Tensor:
-    """Feature maps [B, D, g, g] as one row per cell [B, g * g, D]."""
-    return maps.flatten(2).transpose(1, 2).contiguous()
-
-
 def similarity(
     rotation: torch.Tensor,
     cloud: torch.Tensor,
@@ -92,7 +79,19 @@ def similarity(
     scene: RenderScene,
 ) -> torch.Tensor:
     """Masked mean cosine [H] of hypotheses: rotation [H, 3, 3] of clouds [H] against maps [B, D, g, g] of crops [H]."""
+    return similarity_to_cells(rotation, cloud, crop, clouds, grid_cells(maps), scene)
+
+
+def similarity_to_cells(
+    rotation: torch.Tensor,
+    cloud: torch.Tensor,
+    crop: torch.Tensor,
+    clouds: Clouds,
+    cells: torch.Tensor,
+    scene: RenderScene,
+) -> torch.Tensor:
+    """`similarity` to cells [B, g * g, D] of crops [H]."""
     rendered = render(Pose.by_outline(rotation), cloud, clouds, scene)
-    seen = seen_features(rendered, crop, grid_cells(maps))
+    seen = seen_features(rendered, crop, cells)
     cosine = torch.nn.functional.cosine_similarity(rendered.feature, seen, dim=-1)
     return mean_cosine(rendered, cosine, len(rotation))

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.placement import for_loops, project
-from pasr_perception.kernels.splat import Compared, mean_cosines
-from pasr_perception.kernels.surface import LEAST_COSINE, LEAST_LENGTH, Placed, Shown, closer
+from pasr_perception.kernels.surface import LEAST_COSINE, LEAST_LENGTH, PIXELS_ENOUGH, RESIDUAL_FLOOR
+from pasr_perception.kernels.visit import Compared, visits
 from pasr_perception.refine.coverage import coverage
 from pasr_perception.refine.outline import Outline, outline
-from pasr_perception.refine.problem import Boxes, Clouds, Hypotheses, Pose, RenderScene
+from pasr_perception.refine.problem import Boxes, Cells, Clouds, Hypotheses, Pose, RenderScene
 from pasr_perception.refine.similarity import (
     Rendered,
-    grid_cells,
     mean_cosine,
-    projected,
     render,
     seen_features,
     splat_margin,
 )
 from pasr_perception.render.splat import MIN_WEIGHT_SUM
-
-PIXELS_ENOUGH = 200  # covered pixels of a hypothesis beyond which every second one says the same
-RESIDUAL_FLOOR = (
-    1.0  # robust weights are never narrower: in a clean image the pixels that disagree are the ones to learn from
-)
 
 AnyVisited = TypeVar("AnyVisited", bound="Visited")
 
@@ -42,20 +35,21 @@ class Problem:
     boxes: Boxes | None  # where the outlines cost what they are off by
     clouds: Clouds
     outer: torch.Tensor  # [H, K, 3] points that may form the outline
-    cells: torch.Tensor  # [B, g * g, D] unit
+    cells: Cells
     scene: RenderScene
     config: RefineConfig
     toll: torch.Tensor  # [H] weight of the coverage cost
 
     @classmethod
     def of(
-        cls, start: Hypotheses, clouds: Clouds, maps: torch.Tensor, scene: RenderScene, config: RefineConfig
+        cls, start: Hypotheses, clouds: Clouds, maps: torch.Tensor | Cells, scene: RenderScene, config: RefineConfig
     ) -> Problem:
-        used, crop = torch.unique(start.crop, return_inverse=True)
+        """maps [B, D, g, g] hold unit features, or are their cells already."""
         boxes = start.boxes if config.moves_in_image else None  # else the outline fills the box by its placement
-        outer, cells = clouds.outer_of(start.cloud), torch.nn.functional.normalize(grid_cells(maps[used]), dim=2)
-        toll = outer.new_full((len(crop),), config.coverage_weight)
-        return cls(start.cloud, crop, boxes, clouds, outer, cells, scene, config, toll)
+        outer = clouds.outer_of(start.cloud)
+        cells = maps if isinstance(maps, Cells) else Cells(maps, clouds)
+        toll = outer.new_full((len(start.crop),), config.coverage_weight)
+        return cls(start.cloud, start.crop, boxes, clouds, outer, cells, scene, config, toll)
 
     def chosen(self, index: torch.Tensor) -> Problem:
         """That of some hypotheses."""
@@ -67,6 +61,12 @@ class Problem:
     def margin(self) -> float:
         """Log scale that a rendering which may scale ends below its object: see `splat_margin`."""
         return splat_margin(self.scene) if self.config.unknowns == 6 else 0.0
+
+    @property
+    def in_loops(self) -> Compared:
+        """As the CPU's loops read it."""
+        clouds = self.clouds.in_loops
+        return Compared([clouds[c] for c in self.cloud.tolist()], [self.cells.in_loops(c) for c in self.crop.tolist()])
 
     def outline(self, rotation: torch.Tensor) -> Outline:
         return outline(self.outer, rotation, self.scene.view)
@@ -97,12 +97,6 @@ class Splatted(Visited):
     seen: torch.Tensor  # [M, D] the crop's feature at every covered pixel
     cosine: torch.Tensor  # [M] of the two
 
-    def chosen(self, index: torch.Tensor) -> Splatted:
-        """Some of the hypotheses, by ascending index."""
-        rendered, kept = self.rendered.chosen(index, len(self.value))
-        scores = self.pose.chosen(index), self.value[index], self.similarity[index]
-        return Splatted(*scores, rendered, self.seen[kept], self.cosine[kept])
-
 
 @dataclass(frozen=True)
 class Template:
@@ -116,46 +110,21 @@ class Template:
     pull: torch.Tensor  # [H, P, 2] derivative of the cosine by where the surface is in the image, through the splat
     metric: torch.Tensor  # [H, P, 2, 2] Gauss-Newton's negated second derivative
 
-    def chosen(self, index: torch.Tensor) -> Template:
-        """Some of the hypotheses."""
-        pixels = (getattr(self, f.name)[index] for f in fields(self) if f.name != "pose")
-        return Template(self.pose.chosen(index), *pixels)
-
-    def replaced(self, by: Template, where: torch.Tensor) -> Template:
-        """The hypotheses `where` [H] bool from another template."""
-        if where.all():
-            return by
-        slots = max(self.weight.shape[1], by.weight.shape[1])
-
-        def pick(mine: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-            picked = mine.new_zeros(len(mine), slots, *mine.shape[2:])
-            picked[~where, : mine.shape[1]] = mine[~where]
-            picked[where, : other.shape[1]] = other[where]
-            return picked
-
-        pixels = (field.name for field in fields(self) if field.name != "pose")
-        picked = (pick(getattr(self, name), getattr(by, name)) for name in pixels)
-        return Template(self.pose.replaced(by.pose, where), *picked)
-
 
 def splat(pose: Pose, problem: Problem) -> Splatted:
     """Render every hypothesis at its pose and compare it with its crop and box."""
     rendered = render(pose, problem.cloud, problem.clouds, problem.scene)
-    seen = seen_features(rendered, problem.crop, problem.cells)
+    seen = seen_features(rendered, problem.crop, problem.cells.unit)
     cosine = (rendered.feature * seen).sum(1) / rendered.feature.norm(dim=1).clamp(min=1e-8)
     similarity = mean_cosine(rendered, cosine, len(problem.crop))
     return priced(Splatted(pose, similarity, similarity, rendered, seen, cosine), problem)
 
 
 def visit(pose: Pose, problem: Problem) -> Visited:
-    """What `splat` says of every pose, without what it shows; on the CPU in one loop."""
-    if problem.cells.device.type != "cpu":
+    """What `splat` says of every pose, without what it shows; on the CPU in one loop each."""
+    if not for_loops(problem.cells.unit):
         return splat(pose, problem)
-    clouds, splatting = problem.clouds, problem.scene.splat.splatting
-    uv, depth = projected(pose, problem.cloud, clouds, problem.scene)
-    compared = (problem.cloud, problem.crop, clouds.features, problem.cells)
-    found = mean_cosines(uv.numpy(), depth.numpy(), splatting, Compared(*(t.numpy() for t in compared)))
-    similarity = torch.from_numpy(found)
+    similarity = torch.from_numpy(visits(pose.in_loops, problem.in_loops, problem.scene.raster))
     return priced(Visited(pose, similarity, similarity), problem)
 
 
@@ -171,8 +140,8 @@ def cut_template(splatted: Splatted, problem: Problem) -> Template:
     """The covered pixels; where there are many, every second one, like the squares of one colour on a chess board."""
     rendered = splatted.rendered
     count, size = len(problem.crop), problem.scene.splat.size
-    checked = 2 if len(rendered.cell) > PIXELS_ENOUGH * count else 1
-    kept = ((rendered.cell % size + rendered.cell // size) % checked == 0).nonzero()[:, 0]
+    checked = 1 + (rendered.area(count) > PIXELS_ENOUGH).long()
+    kept = ((rendered.cell % size + rendered.cell // size) % checked[rendered.hypothesis] == 0).nonzero()[:, 0]
     hypothesis = rendered.hypothesis[kept]
     area = torch.bincount(hypothesis, minlength=count)
     slot = torch.arange(len(kept), device=kept.device) - (area.cumsum(0) - area)[hypothesis]
@@ -186,8 +155,7 @@ def cut_template(splatted: Splatted, problem: Problem) -> Template:
     weight = robust_weight(
         1 - by_hypothesis(cosine), by_hypothesis(torch.ones_like(cosine)), problem.config.robust_scale
     )
-    look = closer_in_loops if for_loops(splatted.seen) else closer_in_tensors
-    surface, unit, pull, metric = (by_hypothesis(v) for v in look(splatted, kept, problem))
+    surface, unit, pull, metric = (by_hypothesis(v) for v in closer(splatted, kept, problem))
     middle = by_hypothesis(middles(rendered.cell[kept], size))
     feature = problem.clouds.leading(unit)
     return Template(splatted.pose, surface, middle, weight, feature, pull, metric)
@@ -198,18 +166,8 @@ def middles(cell: torch.Tensor, size: int) -> torch.Tensor:
     return torch.stack([cell % size, cell // size], -1) + 0.5
 
 
-def closer_in_loops(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tuple[torch.Tensor, ...]:
-    """`closer_in_tensors` on the CPU."""
-    rendered, clouds = splatted.rendered, problem.clouds
-    of_pixels = rendered.hypothesis, rendered.cell, rendered.index, rendered.weight, rendered.feature
-    shown = Shown(*(t[kept].numpy() for t in (*of_pixels, splatted.seen, splatted.cosine)))
-    placed = Placed(*(t.numpy() for t in (rendered.uv, problem.cloud, clouds.points, clouds.features)))
-    found = closer(shown, placed, problem.scene.splat.splatting, MIN_WEIGHT_SUM)
-    return tuple(torch.from_numpy(each) for each in (found.surface, found.unit, found.pull, found.metric))
-
-
-def closer_in_tensors(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tuple[torch.Tensor, ...]:
-    """Surface, unit feature, pull and metric (see `Template`) of the pixels `kept` [m], on any device.
+def closer(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tuple[torch.Tensor, ...]:
+    """Surface, unit feature, pull and metric (see `Template`) of the pixels `kept` [m].
 
     A pixel shows m = sum_k w_k M_k / W with W = sum_k w_k and w_k = 1 - d_k^2 / r^2. With its points moving together, u = m / |m|
     changes by du = (A - (A u) u^T) / (W |m|) with A = sum_k dw_k M_k, and pull = du . F. The metric is cos * du . du: the second

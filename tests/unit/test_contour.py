@@ -111,11 +111,13 @@ def test_the_photos_border_is_no_contour() -> None:
 def test_gaps_between_points_are_closed() -> None:
     v, u = np.mgrid[20:90:5, 20:90:5]
     points = np.stack([u.ravel(), v.ravel()], 1).astype(np.float32) + 0.5
-    inner, _ = distances(points)
-    inside = inner[BORDER + 23 : BORDER + 83, BORDER + 23 : BORDER + 83]
-    assert (inside > kernels.CLOSING).all()
-    assert inner[BORDER + 20 - 6, BORDER + 50] <= kernels.CLOSING
-    assert inner[BORDER + 5, BORDER + 5] == 0
+    around = distances(points)
+    assert around is not None
+    inner, _, corner = around
+    assert corner.tolist() == [20 - BORDER] * 2
+    assert (inner[BORDER + 3 : BORDER + 63, BORDER + 3 : BORDER + 63] > kernels.CLOSING).all()
+    assert inner[BORDER - 6, BORDER + 30] <= kernels.CLOSING
+    assert inner[0, 0] == 0
 
 
 # the twins, one pixel at a time and in double precision
@@ -165,6 +167,16 @@ def evidence_twin(
     return float(np.mean(fits)), 1 - float(np.sqrt(shares[0] * shares[1]).sum()), min(map(len, (fits, inside, outside)))
 
 
+def distances_twin(uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the whole crop and its border, [T, T]."""
+    marks = np.ones((SIDE + 2 * BORDER,) * 2, np.uint8)
+    for u, v in np.floor(uv).astype(int) + BORDER:
+        if 0 <= u < len(marks) and 0 <= v < len(marks):
+            marks[v, u] = 0
+    outer = cv2.distanceTransform(marks, cv2.DIST_L2, 5)
+    return cv2.distanceTransform((outer <= kernels.CLOSING).astype(np.uint8), cv2.DIST_L2, 5), outer
+
+
 def test_the_strongest_channel_is_scharrs() -> None:
     smooth = np.random.default_rng(3).normal(0, 40, (20, 20, 3)).astype(np.float32)
     edges = np.empty_like(smooth)
@@ -172,16 +184,19 @@ def test_the_strongest_channel_is_scharrs() -> None:
     np.testing.assert_allclose(edges, edges_twin(smooth), atol=1e-3)
 
 
-@pytest.mark.parametrize("x", [MIDDLE, 12.0])
+@pytest.mark.parametrize("x", [MIDDLE, 12.0, -10.0, 118.0])
 def test_the_loops_are_those_of_the_twin(x: float) -> None:
     rng = np.random.default_rng(1)
     image = cv2.GaussianBlur(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8), (0, 0), 2)
     image[:20, 60:] = BACKGROUND
     seen = CropEdges.of([crop_of(image)])
-    inner, outer = distances(disc_points(30, x, 40))
+    points = disc_points(30, x, 40)
+    around = distances(points)
+    assert around is not None
     found, counts = np.empty(3, np.float32), np.empty((2, kernels.SHADES**3), np.float32)
-    kernels.look_along(inner, outer, seen.edges[0], seen.shade[0], counts, found)
-    np.testing.assert_allclose(found, evidence_twin(inner, outer, seen.edges[0], seen.shade[0]), rtol=2e-3)
+    kernels.look_along(*around, seen.edges[0], seen.shade[0], counts, found)
+    twin = evidence_twin(*distances_twin(points), seen.edges[0], seen.shade[0])
+    np.testing.assert_allclose(found, twin, rtol=2e-3)
 
 
 # poses

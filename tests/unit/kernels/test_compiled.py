@@ -14,25 +14,33 @@ from pasr_perception.kernels import (
     chroma,
     compiled,
     contour,
+    newton,
     outline,
     placement,
     poses,
     prepare,
     products,
     splat,
+    surface,
+    visit,
 )
 
 KERNELS = (
     products._products,
     poses._scores,
     placement.place_one,
-    placement._project,
-    splat._take,
-    splat._mean_cosine,
+    placement.project_one,
+    splat.take_one,
+    splat.mean_cosine,
     chroma._of_templates,
     chroma._of_splat,
-    carried._model,
-    outline._outline,
+    carried.splat_terms,
+    newton.climb,
+    newton.splat_step,
+    surface.keep,
+    surface.cut,
+    visit._visit,
+    outline.outline_one,
     contour.shades,
     contour.strongest_edges,
     contour.mark,
@@ -107,20 +115,18 @@ def test_equally_deep_points_are_taken_by_index_and_those_behind_the_band_are_hi
 def test_arrays_with_steps_are_no_other_kind() -> None:
     """What tensors are cut from others must not be compiled for once more, in the middle of a frame."""
     prepare()
-    known = len(splat._take.signatures)
+    known = len(splat.take_one.signatures)
     points = np.full((5, 3), 0.5, np.float32)
     splat.take(points[:, :2], points[:, 2], splat.Splatting(size=1, radius=0.5, points_per_pixel=4, band=0.5))
-    assert len(splat._take.signatures) == known
+    assert len(splat.take_one.signatures) == known
 
 
 def test_a_mean_cosine_by_hand() -> None:
     """Two pixels are covered: one shows what the crop shows, the other something across it; a third point is outside."""
-    uv = np.array([[[0.5, 0.5], [1.5, 0.5], [9.0, 9.0]]], np.float32)
-    features = np.array([[[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]]], np.float32)
-    cells = np.tile(np.array([1.0, 0.0], np.float32), (1, 4, 1))
-    first = np.zeros(1, np.int64)
+    uv = np.array([[0.5, 0.5], [1.5, 0.5], [9.0, 9.0]], np.float32)
+    features = np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]], np.float32)
+    cells = np.tile(np.array([1.0, 0.0], np.float32), (4, 1))
     splatting = splat.Splatting(size=2, radius=0.4, points_per_pixel=2, band=np.inf)
-    found = splat.mean_cosines(
-        uv, np.ones((1, 3), np.float32), splatting, splat.Compared(first, first, features, cells)
-    )
+    taken, found = splat.take(uv, np.ones(3, np.float32), splatting), np.empty(1, np.float32)
+    splat.mean_cosine(uv, taken.index, taken.count, features, cells, 2, 0.4**2, found)
     assert found == pytest.approx([0.5])

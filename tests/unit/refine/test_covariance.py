@@ -17,6 +17,8 @@ from pasr_perception.refine import Hypotheses, Pose, Refined, refine, similarity
 from pasr_perception.refine.covariance import (
     TURN_VARIANCE,
     Noise,
+    _curved,
+    _curved_in_loops,
     pose_rate,
     spun,
     turned_back,
@@ -40,6 +42,16 @@ def covariance(
     assert start.boxes is not None
     problem = Problem.of(start, stage.clouds, maps, stage.scene, config or TURNING)
     return unknowns_covariance(problem, result, start.boxes, noise)
+
+
+@pytest.mark.parametrize("unknowns", [3, 6])
+def test_loops_are_as_sure_as_tensors(stage: Any, unknowns: int) -> None:
+    truth = Pose.by_outline(stage.poses(8, 1))
+    start, config = stage.start(truth, 8, 2), RefineConfig(unknowns=unknowns)
+    problem = Problem.of(start, stage.clouds, noisy(stage.maps(truth), 0.7, 3), stage.scene, config)
+    problem = replace(problem, boxes=None)
+    for found, twin in zip(_curved_in_loops(truth, problem), _curved(truth, problem), strict=True):
+        torch.testing.assert_close(found, twin, rtol=2e-3, atol=1e-3 * float(twin.abs().max()))
 
 
 def noisy(maps: torch.Tensor, amount: float, seed: int) -> torch.Tensor:
@@ -107,7 +119,7 @@ def test_where_refinement_moves_the_image_it_tells_more_of_place_and_size_than_t
 
 def test_what_nothing_tells_of_is_a_whole_turn_unsure(stage: Any) -> None:
     truth = Pose.by_outline(stage.poses(1, 8))
-    plain = replace(stage, clouds=replace(stage.clouds, features=torch.ones_like(stage.clouds.features)))
+    plain = replace(stage, clouds=replace(stage.clouds, parts=torch.ones_like(stage.clouds.features)))
     start, maps = stage.start(truth, 0, 9), torch.nn.functional.normalize(torch.ones_like(stage.maps(truth)), dim=1)
     C = covariance(plain, start, reached(truth, torch.ones(1)), maps, BARE)
     deviations = C[0, :3, :3].diagonal().sqrt()

@@ -12,8 +12,18 @@ import torch
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.viewpoints import look_at
 from pasr_perception.refine import Boxes, Clouds, Contest, Hypotheses, Pose, refine, similarity
-from pasr_perception.refine.newton import POLISH, Carried, polish, splat_model
-from pasr_perception.refine.quadratic import less_coverage, moved_by
+from pasr_perception.refine.newton import (
+    LATE_TRUST,
+    POLISH,
+    TRUST,
+    Carried,
+    Search,
+    next_in_tensors,
+    next_pose,
+    polish,
+    splat_model,
+)
+from pasr_perception.refine.quadratic import distance, moved_by
 from pasr_perception.refine.template import Problem, cut_template, splat
 
 STEP = 1e-5
@@ -53,26 +63,32 @@ def test_derivatives_agree_with_differences(stage: Any, unknowns: int) -> None:
     )
 
 
+@pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("unknowns", [3, 5, 6])
-def test_the_compiled_model_is_that_of_tensors(stage: Any, unknowns: int) -> None:
-    truth = displaced(stage, 4, 1, 6)
-    config = RefineConfig(unknowns=unknowns, coverage_weight=0.1)
+def test_loops_go_where_tensors_go(stage: Any, unknowns: int, far: bool) -> None:
+    truth = displaced(stage, 8, 1, 6)
+    config = RefineConfig(unknowns=unknowns)
     problem = Problem.of(stage.start(truth, 12, 2), stage.clouds, stage.maps(truth, 3), stage.scene, config)
-    template = cut_template(splat(Pose.by_outline(stage.start(truth, 12, 2).rotation), problem), problem)
-    carried = Carried(template, problem)
-    step = 0.03 * torch.tensor([[1.0, -2, 1, 1, -1, 2]]).expand(4, -1)[:, :unknowns]
-    for pose in (
-        template.pose,
-        moved_by(template.pose, step),
-        moved_by(template.pose, 20 * step),
-    ):  # to beyond the crop
-        at, still = problem.outline(pose.rotation), pose is template.pose
-        twin = less_coverage(carried.in_tensors(pose, at, still), pose, at, problem)
-        found = carried.at_template if still else carried.model(pose)
-        torch.testing.assert_close(found.value, twin.value, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(found.gradient, twin.gradient, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(found.curvature, twin.curvature, rtol=1e-3, atol=2e-3)
-        assert found.gradient.shape == (4, unknowns)
+    if problem.boxes is not None:  # one edge beyond which the image ends, and one hypothesis that its box does not hold
+        problem.boxes.clipped[0, 1] = True
+        problem = dataclasses.replace(problem, toll=torch.linspace(0, 0.3, 8))
+    pose = Pose(stage.start(truth, 12, 2).rotation, 0.5 * truth.shift, 0.5 * truth.log_scale)
+    trust = torch.full((8,), TRUST)
+    state = Search(problem, pose, torch.zeros(8), torch.zeros(8), trust, torch.full_like(trust, 0.1))
+    found, twin = next_pose(state, far), next_in_tensors(state, far)
+    assert (distance(twin, pose) > 0.01).all()
+    torch.testing.assert_close(found.rotation, twin.rotation, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.shift, twin.shift, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.log_scale, twin.log_scale, atol=1e-3, rtol=0)
+    assert distance(found, pose).max() <= 1.001 * (TRUST if far else LATE_TRUST) + 1e-5
+
+
+def test_a_crop_of_no_numbers_moves_nothing(stage: Any) -> None:
+    truth = displaced(stage, 2, 1, 6)
+    maps = torch.full_like(stage.maps(truth), torch.nan)
+    start = stage.start(truth, 12, 2)
+    result = refine(start, stage.clouds, maps, stage.scene, RefineConfig(unknowns=6))
+    torch.testing.assert_close(result.rotation, start.rotation)
 
 
 def carried_alone(carried: Carried, pose: Pose) -> torch.Tensor:

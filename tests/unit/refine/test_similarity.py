@@ -35,10 +35,10 @@ def test_the_loop_of_the_cpu_projects_as_what_gradients_go_through(stage: Any) -
     more = stage.clouds.points * torch.tensor([0.5, 1.5, 1.0])
     clouds = Clouds(torch.cat([stage.clouds.points, more]), stage.clouds.features.repeat(2, 1, 1))
     cloud = torch.tensor([0, 1, 1, 0, 1])
-    kinds = len(placement._project.signatures)
+    kinds = len(placement.project_one.signatures)
     with torch.no_grad():
         uv, depth = projected(pose, cloud, clouds, stage.scene)
-    assert len(placement._project.signatures) <= max(kinds, 1)
+    assert len(placement.project_one.signatures) <= max(kinds, 1)
     twin_uv, twin_depth = projected(pose, cloud, clouds, stage.scene)
     assert twin_uv.requires_grad
     torch.testing.assert_close(uv, twin_uv.detach(), atol=1e-4, rtol=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +14,7 @@ from pasr_perception.refine.template import (
     RESIDUAL_FLOOR,
     Problem,
     Splatted,
-    closer_in_loops,
-    closer_in_tensors,
+    closer,
     cut_template,
     robust_weight,
     splat,
@@ -25,7 +23,6 @@ from pasr_perception.refine.template import (
 from pasr_perception.render.splat import composite, rasterise
 
 CONFIG = RefineConfig(unknowns=6)
-Closer = Callable[[Splatted, torch.Tensor, Problem], tuple[torch.Tensor, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +52,7 @@ def test_a_visit_is_worth_what_the_splat_is(problem: tuple[Problem, Pose]) -> No
     torch.testing.assert_close(visited.value, seen.value, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("closer", [closer_in_loops, closer_in_tensors])
-def test_the_pull_is_the_splats_gradient(stage: Any, problem: tuple[Problem, Pose], closer: Closer) -> None:
+def test_the_pull_is_the_splats_gradient(stage: Any, problem: tuple[Problem, Pose]) -> None:
     """Moving all points together: the pixels' gradients add up to what autograd finds through the splat."""
     made, pose = problem
     splatted: Splatted = splat(pose, made)
@@ -69,8 +65,7 @@ def test_the_pull_is_the_splats_gradient(stage: Any, problem: tuple[Problem, Pos
     torch.testing.assert_close(found, torch.autograd.grad(cosine.sum(), shift)[0][:, 0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("closer", [closer_in_loops, closer_in_tensors])
-def test_the_metric_is_gauss_newtons(stage: Any, problem: tuple[Problem, Pose], closer: Closer) -> None:
+def test_the_metric_is_gauss_newtons(stage: Any, problem: tuple[Problem, Pose]) -> None:
     """Of a crop that shows the very rendering, curvature of the cosine is what the unit feature changes by, squared."""
     made, pose = problem
     splatted = splat(pose, made)
@@ -90,16 +85,6 @@ def test_the_metric_is_gauss_newtons(stage: Any, problem: tuple[Problem, Pose], 
     assert error.quantile(0.95) < 0.05  # the rest are pixels with a single point at the edge of its reach
 
 
-def test_loops_look_as_closely_as_tensors_do(problem: tuple[Problem, Pose]) -> None:
-    made, pose = problem
-    splatted = splat(pose, made)
-    some = (splatted.rendered.weight.sum(1) > 0.2).nonzero()[::3, 0]  # next to no weight magnifies rounding
-    assert len(some) > 50
-    for found, twin in zip(closer_in_loops(splatted, some, made), closer_in_tensors(splatted, some, made), strict=True):
-        assert twin.abs().max() > 0
-        torch.testing.assert_close(found, twin, rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("enough", [0, 1000])
 def test_a_template_is_the_covered_pixels_or_every_second(
     stage: Any, problem: tuple[Problem, Pose], enough: int, monkeypatch: pytest.MonkeyPatch
@@ -111,7 +96,7 @@ def test_a_template_is_the_covered_pixels_or_every_second(
     chosen = (rendered.cell % size + rendered.cell // size) % 2 == 0 if not enough else rendered.cell >= 0
     assert (template.weight > 0).sum() == chosen.sum()
     torch.testing.assert_close(template.weight.sum(1), torch.ones(3))
-    seen = problem[0].cells[problem[0].crop[:, None], (template.middle.floor() @ torch.tensor([1.0, size])).long()]
+    seen = problem[0].cells.unit[problem[0].crop[:, None], (template.middle.floor() @ torch.tensor([1.0, size])).long()]
     cosine = (template.feature * seen).sum(-1)[template.weight > 0]
     torch.testing.assert_close(cosine, splatted.cosine[chosen], rtol=1e-4, atol=1e-5)
 
