@@ -20,7 +20,7 @@ import torch
 
 from pasr_perception.config import BankConfig
 from pasr_perception.geometry.viewpoints import quarter_turn
-from pasr_perception.kernels.products import products
+from pasr_perception.kernels.products import Coded, values
 from pasr_perception.templates import Templates, log_aspect, pool_templates
 
 SAMPLE_ROWS = 6000  # pooled templates that the directions are fitted on
@@ -171,9 +171,27 @@ class CompressedCrops:
 
     def similarity(self, rows: BankRows, index: torch.Tensor, numbers: int) -> torch.Tensor:
         """Approximate eq. 8 [B, T, n] with the templates of these rows [n], by the first numbers of their codes."""
+        return self.values(rows, index, numbers, torch.zeros_like(self.step), 0.0)
+
+    def values(
+        self, rows: BankRows, index: torch.Tensor, numbers: int, aspect: torch.Tensor, weight: float
+    ) -> torch.Tensor:
+        """The same less `weight` times what the outlines' log aspects differ by from aspect [B, T]."""
+        if rows.code.device.type != "cpu":
+            return self.values_in_tensors(rows, index, numbers, aspect, weight)
+        mine = (t.contiguous().numpy() for t in (self.code.flatten(0, 1), self.step.flatten(), aspect.flatten()))
+        theirs = (t.numpy() for t in (rows.code, rows.step, rows.aspect))
+        found = values(Coded(*mine), Coded(*theirs), index.numpy(), numbers, weight)
+        return torch.from_numpy(found).view(*self.step.shape, -1)
+
+    def values_in_tensors(
+        self, rows: BankRows, index: torch.Tensor, numbers: int, aspect: torch.Tensor, weight: float
+    ) -> torch.Tensor:
+        """`values` on any device."""
         mine = self.code[..., :numbers].flatten(0, 1)
         product = quantised_product(mine, rows.code, index).view(*self.step.shape, -1)
-        return (product * self.step[..., None]).mul_(rows.step.index_select(0, index))
+        similarity = (product * self.step[..., None]).mul_(rows.step.index_select(0, index))
+        return similarity.sub_((aspect[..., None] - rows.aspect[index]).abs_().mul_(weight))
 
 
 def cover_order(rotation: torch.Tensor, turns: Sequence[int]) -> torch.Tensor:
@@ -241,9 +259,9 @@ def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def quantised_product(left: torch.Tensor, right: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Inner products [a, n] int32 of int8 rows [a, r] with the first r numbers of the rows `index` [n] of [P, >= r]."""
-    if not left.is_cuda:
-        return torch.from_numpy(products(left.contiguous().numpy(), right.numpy(), index.numpy()))
     chosen = right[:, : left.shape[1]].index_select(0, index)
+    if not left.is_cuda:
+        return left.int() @ chosen.int().T
     # CUDA's kernel wants more than 16 rows, and multiples of 8
     padded = torch.nn.functional.pad(left, (0, -left.shape[1] % 8, 0, max(24 - len(left), -len(left) % 8)))
     other = torch.nn.functional.pad(chosen, (0, -chosen.shape[1] % 8, 0, -len(chosen) % 8))

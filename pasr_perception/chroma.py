@@ -23,7 +23,7 @@ import torch
 
 from pasr_perception.kernels import chroma as kernels
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
-from pasr_perception.refine.similarity import projected, render, seen_features
+from pasr_perception.refine.similarity import render, seen_features
 from pasr_perception.templates import PixelRuns, SparseCloud, chosen_runs
 from pasr_perception.types import Crop
 
@@ -85,9 +85,9 @@ def splats_agreement(
         return chroma.new_zeros(len(cloud))
     if chroma.device.type != "cpu":
         return agreement(splats_sums(pose, cloud, clouds, chroma, crop, scene))
-    uv, depth = projected(pose, cloud, clouds, scene)
-    coloured = kernels.Coloured(*(t.numpy() for t in (cloud, crop, clouds.chroma, chroma)))
-    return agreement(torch.from_numpy(kernels.splats_sums(uv.numpy(), depth.numpy(), scene.splat.splatting, coloured)))
+    points, colours = ([t[c].contiguous().numpy() for c in cloud.tolist()] for t in (clouds.points, clouds.chroma))
+    coloured = kernels.Coloured(points, colours, [chroma[b].contiguous().numpy() for b in crop.tolist()])
+    return agreement(torch.from_numpy(kernels.splats_sums(pose.in_loops, coloured, scene.raster)))
 
 
 def splats_sums(

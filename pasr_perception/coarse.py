@@ -141,11 +141,6 @@ class Task:
         return templates_sums(self.chroma, self.cloud, self.poses.turn, self.poses.pose)
 
     @property
-    def pose(self) -> torch.Tensor:
-        """[k] int64, on the templates' device."""
-        return torch.from_numpy(self.poses.pose).to(self.cloud.templates.start.device)
-
-    @property
     def is_whole(self) -> bool:
         """Whether all of the mesh's poses cost less than these."""
         least = WHOLE_MESH_FROM_ON_CPU if self.cloud.runs is None else WHOLE_MESH_FROM
@@ -169,7 +164,7 @@ class Scored:
         tasks, similarity = zip(*found, strict=True)
         mesh = np.repeat([task.poses.mesh for task in tasks], [len(task.poses.pose) for task in tasks])
         turn = np.concatenate([task.poses.turn for task in tasks])
-        outline = torch.cat([task.cloud.templates.outline[task.pose] for task in tasks])
+        outline = of_poses(tasks, lambda task: task.cloud.templates.outline)
         joined = torch.cat(similarity)
         agreed = torch.zeros_like(joined)
         if tasks[0].chroma is not None:  # one crop's tasks all have it, or none
@@ -179,7 +174,7 @@ class Scored:
     @property
     def rotation(self) -> torch.Tensor:
         """[k, 3, 3] of the templates."""
-        return torch.cat([task.cloud.templates.rotation[task.pose] for task in self.tasks])
+        return of_poses(self.tasks, lambda task: task.cloud.templates.rotation)
 
     def value(self, aspect: torch.Tensor, config: CoarseConfig, rivals: Rivals) -> torch.Tensor:
         """What orders poses [k]; the crop's box has the log aspect []."""
@@ -199,6 +194,14 @@ def values(
     `spread` [k] is that of strangers to each one's mesh.
     """
     return similarity - config.outline_weight * mismatch + config.colour_weight * spread * agreement
+
+
+def of_poses(tasks: Sequence[Task], told: Callable[[Task], torch.Tensor]) -> torch.Tensor:
+    """What is told [P, ...] of every pose of a task's mesh, of the task's own poses [k, ...], one task's after the other's."""
+    each = [(told(task), task.poses.pose) for task in tasks]
+    if each[0][0].device.type == "cpu":  # dozens of small pieces, which cost numpy a fifth of what they cost torch
+        return torch.from_numpy(np.concatenate([values.numpy()[pose] for values, pose in each]))
+    return torch.cat([values[torch.from_numpy(pose).to(values.device)] for values, pose in each])
 
 
 def of_each(tasks: Sequence[Task], ask: Callable[[Task], torch.Tensor]) -> list[torch.Tensor]:
@@ -221,7 +224,7 @@ def whole_scores(task: Task) -> torch.Tensor:
         mine = task.poses.turn == turn
         index, pose = (torch.from_numpy(i).to(score.device) for i in (np.flatnonzero(mine), task.poses.pose[mine]))
         maps = task.cells[turn].T.unflatten(1, (side, side))[None]
-        score[index] = score_templates(maps, task.cloud.features, task.cloud.templates)[0, pose]
+        score[index] = score_templates(maps, task.cloud.features.float(), task.cloud.templates)[0, pose]
     return score
 
 

@@ -82,7 +82,7 @@ class CoarseConfig:
     per_mesh: int = 2  # distinct poses of one mesh among them at most
     outline_weight: float = 0.12  # similarity that a box aspect wrong by a factor e costs
     colour_weight: float = 2.0  # spreads of margin that colours which agree are worth (`chroma.py`); 0 = not compared
-    resident_mb: int = 2048  # meshes held ready on the device: about 6 MB each, 18 on a GPU with 2000 poses
+    resident_mb: int = 2048  # meshes held ready on the device: about 3 MB each, 18 on a GPU with 2000 poses
 
     def __post_init__(self) -> None:
         known = ("shortlist", "exhaustive")

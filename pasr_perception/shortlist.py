@@ -131,11 +131,8 @@ class Shortlister:
         self, query: Query, rows: BankRows, index: torch.Tensor, numbers: int, turns: tuple[int, ...]
     ) -> torch.Tensor:
         """Approximate similarity less the outline's mismatch [B, T, n] of crops in some turns with rows `index` [n]."""
-        values = query.crops.turned(turns).similarity(rows, index, numbers)
-        if self._config.outline_weight:
-            turned = turned_aspect(query.aspect[:, None], torch.tensor(turns, device=values.device))  # [B, T]
-            values -= (turned[..., None] - rows.aspect[index]).abs_().mul_(self._config.outline_weight)
-        return values
+        turned = turned_aspect(query.aspect[:, None], torch.tensor(turns, device=index.device))  # [B, T]
+        return query.crops.turned(turns).values(rows, index, numbers, turned, self._config.outline_weight)
 
     def _poses(self, query: Query, meshes: list[int]) -> list[MeshPoses]:
         """The last meshes of one crop, the best poses of each, and of all their poses those that stand out most."""

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from pasr_perception.geometry.placement import ViewSpec, place, project
+from pasr_perception.kernels.compiled import as_numbers
 from pasr_perception.kernels.poses import SparseWeights, scores
 from pasr_perception.render.splat import MIN_WEIGHT_SUM, SplatConfig, composite, rasterise
 
@@ -80,7 +81,7 @@ class Templates:
 class SparseCloud:
     """One mesh as the search reads it."""
 
-    features: torch.Tensor  # [N, D] float32
+    features: torch.Tensor  # [N, D] float32, on the CPU float16 as a library keeps them
     templates: Templates
     runs: PixelRuns | None  # none on the CPU, whose loop over pairs needs none
     chroma: torch.Tensor | None = None  # [N, 2] float32, a* and b*, where the mesh's colours are known
@@ -95,7 +96,7 @@ class SparseCloud:
         """As the CPU's loop reads it."""
         templates = self.templates
         bound = np.append(templates.start.numpy(), len(templates.pair)).astype(np.int64)
-        return SparseWeights(self.features.numpy(), templates.pair.numpy(), templates.weight.numpy(), bound)
+        return SparseWeights(as_numbers(self.features), templates.pair.numpy(), templates.weight.numpy(), bound)
 
     @property
     def bytes(self) -> int:

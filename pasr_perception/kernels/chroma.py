@@ -5,7 +5,7 @@ Twins: `chroma.templates_sums` over `PixelRuns` and `chroma.splats_sums` as it i
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +13,18 @@ import numpy as np
 from pasr_perception.kernels.compiled import kernel, trial
 from pasr_perception.kernels.cores import on_all_cores
 from pasr_perception.kernels.poses import SparseWeights
-from pasr_perception.kernels.splat import Splatting, take
+from pasr_perception.kernels.visit import Poses, Raster, Splat, one_of_each, splat_one
 
 SUMS = 8  # pixels; shown a, b; seen a, b; shown . shown, seen . seen, shown . seen
 
 
 @dataclass(frozen=True)
 class Coloured:
-    """The chroma of H hypotheses and of what they are compared with."""
+    """H hypotheses, their chroma, and what it is compared with."""
 
-    cloud: np.ndarray  # [H] int64 into the colours
-    crop: np.ndarray  # [H] int64 into the cells
-    colours: np.ndarray  # [C, N, 2] float32 of points
-    cells: np.ndarray  # [B, S*S, 2] float32
+    points: Sequence[np.ndarray]  # [N, 3] float32 of each one's cloud
+    colours: Sequence[np.ndarray]  # [N, 2] float32
+    cells: Sequence[np.ndarray]  # [S*S, 2] float32 of each one's crop
 
 
 @kernel
@@ -70,23 +69,24 @@ def _of_templates(
 
 @kernel
 def _of_splat(
-    uv: np.ndarray,
-    index: np.ndarray,
-    count: np.ndarray,
+    points: np.ndarray,
     colours: np.ndarray,
     cells: np.ndarray,
-    size: int,
-    radius: float,
+    rotation: np.ndarray,
+    moved: np.ndarray,
+    raster: Raster,
+    splat: Splat,
     sums: np.ndarray,
 ) -> None:
-    """Of one hypothesis, from what its pixels take; `radius` is squared."""
-    square_radius = np.float32(radius)
-    for pixel in range(size * size):
+    """Of one hypothesis, points [N, 3] at a pose, whose splat has room."""
+    splat_one(points, rotation, moved, raster, splat)
+    square_radius = np.float32(raster.radius * raster.radius)
+    for pixel in range(raster.size * raster.size):
         total, a, b = np.float32(0), np.float32(0), np.float32(0)
-        for slot in range(count[pixel]):
-            point = index[pixel, slot]
-            dx = np.float32(pixel % size) + np.float32(0.5) - uv[point, 0]
-            dy = np.float32(pixel // size) + np.float32(0.5) - uv[point, 1]
+        for slot in range(splat.filled[pixel]):
+            point = splat.taken[pixel, slot]
+            dx = np.float32(pixel % raster.size) + np.float32(0.5) - splat.uv[point, 0]
+            dy = np.float32(pixel // raster.size) + np.float32(0.5) - splat.uv[point, 1]
             weight = np.float32(1) - (dx * dx + dy * dy) / square_radius
             total += weight
             a += weight * colours[point, 0]
@@ -104,16 +104,16 @@ def templates_sums(
     return sums
 
 
-def splats_sums(uv: np.ndarray, depth: np.ndarray, splatting: Splatting, coloured: Coloured) -> np.ndarray:
-    """Sums [H, 8] of hypotheses whose points are at uv [H, N, 2] pixels and depth [H, N], float32."""
-    sums = np.zeros((len(uv), SUMS), np.float32)
+def splats_sums(poses: Poses, coloured: Coloured, raster: Raster) -> np.ndarray:
+    """Sums [H, 8] of hypotheses at poses."""
+    sums = np.zeros((len(poses.rotation), SUMS), np.float32)
 
     def one(h: int) -> None:
-        taken = take(uv[h], depth[h], splatting)
-        colours, cells = coloured.colours[coloured.cloud[h]], coloured.cells[coloured.crop[h]]
-        _of_splat(uv[h], taken.index, taken.count, colours, cells, splatting.size, splatting.radius**2, sums[h])
+        points, colours, cells = coloured.points[h], coloured.colours[h], coloured.cells[h]
+        room = Splat.room(len(points), raster)
+        _of_splat(points, colours, cells, poses.rotation[h], poses.moved[h], raster, room, sums[h])
 
-    on_all_cores(one, len(uv))
+    on_all_cores(one, len(sums))
     return sums
 
 
@@ -122,5 +122,5 @@ def _on_one_pair() -> None:
     none, colour = np.zeros(1, np.int64), np.ones((1, 1, 2), np.float32)
     mesh = SparseWeights(np.ones((1, 8), np.float32), np.zeros(1, np.int32), np.ones(1, np.float32), np.arange(2))
     templates_sums(colour, colour[0], mesh, none, none)
-    uv, depth = np.full((1, 1, 2), 0.5, np.float32), np.ones((1, 1), np.float32)
-    splats_sums(uv, depth, Splatting(1, 1.0, 1, math.inf), Coloured(none, none, colour, colour))
+    poses, cloud, _, raster = one_of_each()
+    splats_sums(poses, Coloured([cloud.points], [colour[0]], [np.ones((raster.size**2, 2), np.float32)]), raster)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba.extending import intrinsic
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +19,30 @@ Kernel = TypeVar("Kernel", bound=Callable[..., None])
 WORTH_SAYING_S = 1.0  # what takes longer was not in numba's cache
 
 _trials: list[Callable[[], None]] = []
+
+
+@intrinsic
+def _number(context: Any, value: Any) -> Any:
+    def of_half(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    if value == numba.types.uint16:
+        return numba.types.float32(value), of_half
+    return value(value), lambda _, __, ___, arguments: arguments[0]
+
+
+def _number_in_python(value: Any) -> Any:
+    return np.float32(value.view(np.float16)) if isinstance(value, np.uint16) else value
+
+
+# in a kernel, what an element of `as_numbers` stands for
+number = cast(Callable[[Any], float], _number_in_python if numba.config.DISABLE_JIT else _number)  # type: ignore[attr-defined]
+
+
+def as_numbers(values: torch.Tensor) -> np.ndarray:
+    """Contiguous float32 or float16 as kernels read them by `number`: numba knows no float16 on a CPU, only its bits."""
+    array = values.contiguous().numpy()
+    return array.view(np.uint16) if array.dtype == np.float16 else array
 
 
 def kernel(function: Kernel) -> Kernel:

@@ -1,4 +1,4 @@
-"""What a crop shows along the contour of a silhouette, and on either side of it: the loops of `contour.evidence`.
+"""What a crop shows along the contour of a silhouette, and on either side of it: the loops of `contour.contour_agreement`.
 
 They run on the CPU whatever the device: a contour is some hundreds of pixels. Their twins are in the tests.
 """
@@ -6,11 +6,18 @@ They run on the CPU whatever the device: a contour is some hundreds of pixels. T
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.cores import on_all_cores
+from pasr_perception.kernels.distances import distances
+from pasr_perception.kernels.placement import View, project_one
+from pasr_perception.kernels.visit import Poses
 
+BORDER = 14  # pixels around the crop that a silhouette may reach, and around a silhouette that are looked at
 CLOSING = 4.0  # pixels: gaps between points that are twice as wide are closed
 BAND = 12.0  # pixels on either side of the contour whose colours are compared
 REACH = 4  # pixels to either side of the contour within which an edge counts
@@ -18,6 +25,13 @@ BLUR = 8.0  # pixels squared, an edge k pixels off counts exp(-k^2 / BLUR)
 FAINT = 1.0  # units of CIELAB per pixel: an edge as strong as this counts half
 SHADES = 16  # of red, green and blue each
 NOWHERE = 1e-6  # length of a normal that has no direction
+
+
+class Seen(NamedTuple):
+    """What contours are compared with in one crop."""
+
+    edges: np.ndarray  # [S, S, 3] float32: gradient in x and y of the channel that changes most, and its length
+    shade: np.ndarray  # [S, S] int16, the colour's cell; -1 where the photo shows nothing, whose border is no contour
 
 
 @kernel
@@ -59,19 +73,24 @@ def shades(small: np.ndarray, image: np.ndarray, nothing: np.ndarray, shade: np.
 
 
 @kernel
-def mark(uv: np.ndarray, border: int, marks: np.ndarray, bounds: np.ndarray) -> None:
-    """Set the pixels [T, T] uint8 that hold points uv [N, 2] to 0 and widen bounds [4] (left, top, right, bottom) to them.
-
-    `border` pixels around the crop are part of it.
-    """
-    side = marks.shape[0]
+def _bounds(uv: np.ndarray, size: int, bounds: np.ndarray) -> None:
+    """Widen bounds [4] (left, top, right, bottom) to the pixels that hold points uv [N, 2], as far as `BORDER` around the crop."""
     left, top, right, bottom = bounds[0], bounds[1], bounds[2], bounds[3]
     for i in range(uv.shape[0]):
-        x, y = math.floor(uv[i, 0]) + border, math.floor(uv[i, 1]) + border
-        if 0 <= x < side and 0 <= y < side:
-            marks[y, x] = 0
+        x, y = math.floor(uv[i, 0]), math.floor(uv[i, 1])
+        if -BORDER <= x < size + BORDER and -BORDER <= y < size + BORDER:
             left, top, right, bottom = min(left, x), min(top, y), max(right, x), max(bottom, y)
     bounds[0], bounds[1], bounds[2], bounds[3] = left, top, right, bottom
+
+
+@kernel
+def _mark(uv: np.ndarray, corner: np.ndarray, marked: np.ndarray) -> None:
+    """Mark the pixels that hold points, of a part [h, w] of the crop that begins at corner [2]."""
+    height, width = marked.shape
+    for i in range(uv.shape[0]):
+        x, y = math.floor(uv[i, 0]) - corner[0], math.floor(uv[i, 1]) - corner[1]
+        if 0 <= x < width and 0 <= y < height:
+            marked[y, x] = True
 
 
 @kernel
@@ -105,22 +124,20 @@ def _at_contour(
 
 
 @kernel
-def look_along(
+def _look_along(
     inner: np.ndarray,
     outer: np.ndarray,
     corner: np.ndarray,
     edges: np.ndarray,
     shade: np.ndarray,
-    counts: np.ndarray,
     found: np.ndarray,
 ) -> None:
     """Edges along the contour and how colours differ across it, both 0..1, to found [3], with how many pixels say so.
 
-    inner, outer [h, w] and corner [2] as `contour.distances` has them; edges [S, S, 3] and shade [S, S] of the crop.
-    counts [2, C] is scratch.
+    inner, outer [h, w] are how far pixels lie within the silhouette grown by `CLOSING`, and how far from the points: of a part of
+    the crop that begins at corner [2]. edges [S, S, 3] and shade [S, S] are the crop's.
     """
-    size = edges.shape[0]
-    counts[:] = 0
+    size, counts = edges.shape[0], np.zeros((2, SHADES**3), np.float32)
     fit, inside, outside = np.zeros(2, np.float32), np.float32(0), np.float32(0)
     for row in range(max(-corner[1], 0), min(inner.shape[0], size - corner[1])):
         for column in range(max(-corner[0], 0), min(inner.shape[1], size - corner[0])):
@@ -144,12 +161,65 @@ def look_along(
     found[2] = min(fit[1], inside, outside)
 
 
+@kernel
+def look(uv: np.ndarray, edges: np.ndarray, shade: np.ndarray, found: np.ndarray) -> None:
+    """What one crop shows along the contour of points uv [N, 2] (pixels of `edges`), to found [3] as `_look_along` has it.
+
+    The silhouette is closed over the gaps between points. What lies farther than `BORDER` from it, or off the crop, is not seen.
+    """
+    size, bounds = edges.shape[0], np.empty(4, np.int64)
+    bounds[:2], bounds[2:] = size + BORDER, -BORDER - 1
+    _bounds(uv, size, bounds)
+    found[:] = 0
+    if bounds[2] < -BORDER:
+        return
+    corner = np.maximum(bounds[:2] - BORDER, -BORDER)
+    shape = (bounds[3] + BORDER + 1 - corner[1], bounds[2] + BORDER + 1 - corner[0])
+    marked, way = np.zeros(shape, np.bool_), np.empty((shape[0] + 5, shape[1] + 4), np.int32)
+    outer, inner = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    _mark(uv, corner, marked)
+    distances(marked, way, outer)
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            marked[i, j] = outer[i, j] > CLOSING
+    distances(marked, way, inner)
+    _look_along(inner, outer, corner, edges, shade, found)
+
+
+@kernel
+def _look_at(
+    points: np.ndarray,
+    rotation: np.ndarray,
+    moved: np.ndarray,
+    view: tuple[float, float, int],
+    edges: np.ndarray,
+    shade: np.ndarray,
+    found: np.ndarray,
+) -> None:
+    """`look` at points [N, 3] of the object at a pose."""
+    uv, depth = np.empty((points.shape[0], 2), np.float32), np.empty(points.shape[0], np.float32)
+    project_one(points, rotation, edges.shape[0], view, moved, uv, depth)
+    look(uv, edges, shade, found)
+
+
+def looks(poses: Poses, points: Sequence[np.ndarray], seen: Sequence[Seen], view: View) -> np.ndarray:
+    """What crops show along the contours of H hypotheses [H, 3], each of points [N, 3] at a pose."""
+    found, numbers = np.empty((len(points), 3), np.float32), (view.fill, view.distance, view.iterations)
+
+    def one(h: int) -> None:
+        edges, shade = seen[h]
+        _look_at(points[h], poses.rotation[h], poses.moved[h], numbers, edges, shade, found[h])
+
+    on_all_cores(one, len(found))
+    return found
+
+
 @trial
 def _on_one_pixel() -> None:
     image = np.zeros((1, 1, 3), np.uint8)
     shades(image, image, np.ones(3, np.uint8), np.zeros((1, 1), np.int16))
     strongest_edges(np.zeros((1, 1, 3), np.float32), np.zeros((1, 1, 3), np.float32))
-    marks, distance = np.ones((9, 9), np.uint8), np.zeros((9, 9), np.float32)
-    mark(np.zeros((1, 2), np.float32), 4, marks, np.zeros(4, np.int64))
-    edges, counts = np.zeros((1, 1, 3), np.float32), np.zeros((2, SHADES**3), np.float32)
-    look_along(distance, distance, np.full(2, -4), edges, np.zeros((1, 1), np.int16), counts, np.zeros(3, np.float32))
+    edges, shade, point = np.zeros((1, 1, 3), np.float32), np.zeros((1, 1), np.int16), np.zeros((1, 3), np.float32)
+    look(point[:, :2].copy(), edges, shade, np.zeros(3, np.float32))
+    poses = Poses(np.eye(3, dtype=np.float32)[None], np.zeros((1, 3), np.float32))
+    looks(poses, [point], [Seen(edges, shade)], View(0.8, 6.0, 1))

@@ -25,6 +25,7 @@ TOLERANCE = (
     0.04  # crop sizes; what a detector's edges are off by (5 % of a box that fills 0.8): squared below, linear above
 )
 LEAST_CURVATURE = 1e-9
+LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 
 
 class Way(NamedTuple):
@@ -33,6 +34,7 @@ class Way(NamedTuple):
     unknowns: int  # 3, 5 or 6
     robust: float  # medians wide, 0 = all pixels alike
     margin: float  # log scale by which a splat passes the points' outline
+    share: float  # of the similarity at the first pose that missing the box costs
     far: bool  # carried, else by the splat's derivative
 
 
@@ -51,9 +53,19 @@ class Drawn:
     leading: Sequence[np.ndarray]  # [S*S, R] the leading channels of the cells
     edges: np.ndarray  # [H, 4]
     clipped: np.ndarray  # [H, 4] bool
-    toll: np.ndarray  # [H]
+    toll: np.ndarray  # [H]; NaN before it is known how similar a match is
     trust: np.ndarray  # [H]
     damping: np.ndarray  # [H]
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Where H hypotheses go, and what was found where they were."""
+
+    rotation: np.ndarray  # [H, 3, 3]
+    moved: np.ndarray  # [H, 3]
+    similarity: np.ndarray  # [H] eq. 8 before
+    toll: np.ndarray  # [H]
 
 
 @dataclass(frozen=True)
@@ -234,14 +246,24 @@ def _pieces(
     return pixels, splat
 
 
-def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, way: Way) -> Poses:
+def _compare(cloud: Cloud, cells: np.ndarray, splat: Splat, raster: Raster, similarity: np.ndarray) -> None:
+    """Eq. 8 of one splat, to similarity [1]."""
+    radius = raster.radius**2
+    mean_cosine(splat.uv, splat.taken, splat.filled, cloud.features, cells, raster.size, radius, similarity)
+
+
+def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, way: Way) -> Ahead:
     """Where H hypotheses go from poses."""
-    found = Poses(poses.rotation.copy(), poses.moved.copy())
+    found = Ahead(poses.rotation.copy(), poses.moved.copy(), np.empty(len(poses.moved), np.float32), drawn.toll.copy())
 
     def one(h: int) -> None:
-        cloud, rotation, moved, at = compared.clouds[h], found.rotation[h], found.moved[h], Outlined.room()
-        box = Box(drawn.edges[h], drawn.clipped[h], drawn.toll[h : h + 1])
-        pixels = _pieces(cloud, compared.cells[h], rotation, moved, raster, way.robust)[0]
+        cloud, cells, rotation, moved = compared.clouds[h], compared.cells[h], found.rotation[h], found.moved[h]
+        pixels, splat = _pieces(cloud, cells, rotation, moved, raster, way.robust)
+        at, toll, similarity = Outlined.room(), found.toll[h : h + 1], found.similarity[h : h + 1]
+        _compare(cloud, cells, splat, raster, similarity)
+        if np.isnan(toll[0]):
+            toll[0] = way.share * max(similarity[0], LEAST_SIMILARITY)
+        box = Box(drawn.edges[h], drawn.clipped[h], toll)
         outlined(cloud.outer, rotation, raster, at)
         if way.far:
             climb(cloud.outer, drawn.leading[h], pixels, box, rotation, moved, at, drawn.trust[h], raster, way)
@@ -266,8 +288,7 @@ def splat_models(poses: Poses, compared: Compared, raster: Raster, robust: float
         cloud, cells, rotation, moved = compared.clouds[h], compared.cells[h], poses.rotation[h], poses.moved[h]
         pixels, splat = _pieces(cloud, cells, rotation, moved, raster, robust)
         found.covered[h], at = (splat.filled > 0).sum(), Outlined.room()
-        radius, cosine = raster.radius**2, found.similarity[h : h + 1]
-        mean_cosine(splat.uv, splat.taken, splat.filled, cloud.features, cells, raster.size, radius, cosine)
+        _compare(cloud, cells, splat, raster, found.similarity[h : h + 1])
         outlined(cloud.outer, rotation, raster, at)
         model = Model(np.zeros(1, np.float32), found.gradient[h], found.curvature[h])
         splat_terms(pixels, rotation, moved, at, raster.size, model)
@@ -284,5 +305,5 @@ def _on_one_point() -> None:
     drawn = Drawn([cells], np.ones((1, 4), np.float32), np.zeros((1, 4), bool), ones, ones, ones)
     compared = Compared([cloud], [cells])
     for far in (False, True):
-        next_poses(poses, drawn, compared, raster, Way(6, 3.0, 0.0, far))
+        next_poses(poses, drawn, compared, raster, Way(6, 3.0, 0.0, 0.3, far))
     splat_models(poses, compared, raster, 3.0)

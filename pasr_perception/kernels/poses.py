@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.compiled import kernel, number, trial
 
 
 @dataclass(frozen=True)
 class SparseWeights:
     """A mesh's poses as what is to be compared with crops."""
 
-    features: np.ndarray  # [N, D] float32 of its points
+    features: np.ndarray  # [N, D] of its points, `as_numbers`
     pair: np.ndarray  # [E] int32, pixel * N + point, those of one pose pixel after pixel
     weight: np.ndarray  # [E] float32
     bound: np.ndarray  # [P + 1] int64, the first pair of each pose, and the one after the last
@@ -49,13 +49,15 @@ def _scores(
                 of_a, of_b, of_c, of_d = weight[e], weight[e + 1], weight[e + 2], weight[e + 3]
                 product = np.float32(0)
                 for k in range(channels):
-                    product += ((of_a * a[k] + of_b * b[k]) + (of_c * c[k] + of_d * d[k])) * seen[k]
+                    product += (
+                        (of_a * number(a[k]) + of_b * number(b[k])) + (of_c * number(c[k]) + of_d * number(d[k]))
+                    ) * seen[k]
                 score += product
                 e += 4
             while e < last:
                 mine, product = features[pair[e] - first], np.float32(0)
                 for k in range(channels):
-                    product += seen[k] * mine[k]
+                    product += seen[k] * number(mine[k])
                 score += weight[e] * product
                 e += 1
         out[i] = score
@@ -71,5 +73,6 @@ def scores(cells: np.ndarray, mesh: SparseWeights, turn: np.ndarray, pose: np.nd
 @trial
 def _on_one_pair() -> None:
     none, feature = np.zeros(1, np.int64), np.ones((1, 8), np.float32)
-    mesh = SparseWeights(feature, np.zeros(1, np.int32), np.ones(1, np.float32), np.arange(2))
-    scores(feature[None], mesh, none, none)
+    for features in (feature, feature.astype(np.float16).view(np.uint16)):  # the leading channels, and all
+        mesh = SparseWeights(features, np.zeros(1, np.int32), np.ones(1, np.float32), np.arange(2))
+        scores(feature[None], mesh, none, none)

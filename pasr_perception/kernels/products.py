@@ -1,6 +1,8 @@
-"""Inner products of int8 rows, some of them chosen by index. Twin: `bank.quantised_product` as it is on CUDA."""
+"""What a bank's rows are worth to compressed crops. Twin: `bank.CompressedCrops.values_in_tensors`, as it is on CUDA."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,33 +12,46 @@ from pasr_perception.kernels.cores import on_all_cores
 ROWS_AT_A_TIME = 2048  # a fraction of a millisecond
 
 
+class Coded(NamedTuple):
+    """Compressed maps, and how wide what they show is."""
+
+    code: np.ndarray  # [n, r] int8
+    step: np.ndarray  # [n] float32, of the code
+    aspect: np.ndarray  # [n] float32, natural logarithm
+
+
 @kernel
-def _products(left: np.ndarray, right: np.ndarray, index: np.ndarray, first: int, last: int, out: np.ndarray) -> None:
+def _values(
+    crops: Coded, rows: Coded, index: np.ndarray, numbers: int, weight: float, first: int, last: int, out: np.ndarray
+) -> None:
     """Those of the rows `index[first:last]`."""
-    numbers = left.shape[1]
+    costs = np.float32(weight)
     for j in range(first, last):
-        row = right[index[j]]
-        for i in range(left.shape[0]):
-            total = np.int32(0)
+        row = rows.code[index[j]]
+        for i in range(crops.code.shape[0]):
+            total, mine = np.int32(0), crops.code[i]
             for k in range(numbers):
-                total += np.int32(left[i, k]) * np.int32(row[k])
-            out[i, j] = total
+                total += np.int32(mine[k]) * np.int32(row[k])
+            off = abs(crops.aspect[i] - rows.aspect[index[j]])
+            out[i, j] = np.float32(total) * (crops.step[i] * rows.step[index[j]]) - costs * off
 
 
-def products(left: np.ndarray, right: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Inner products [a, n] int32 of rows [a, r] int8 with the first r numbers of rows `index` [n] int64 of [P, >= r] int8."""
-    out = np.empty((len(left), len(index)), np.int32)
-    pieces = -(-len(index) // ROWS_AT_A_TIME)
+def values(crops: Coded, rows: Coded, index: np.ndarray, numbers: int, weight: float) -> np.ndarray:
+    """[a, n] float32: inner products of crops [a] with rows `index` [n] int64 by their first numbers, less what aspects are off by.
+
+    `weight` is the cost of aspects that differ by a factor e.
+    """
+    out = np.empty((len(crops.code), len(index)), np.float32)
 
     def piece(number: int) -> None:
         first = number * ROWS_AT_A_TIME
-        _products(left, right, index, first, min(first + ROWS_AT_A_TIME, len(index)), out)
+        _values(crops, rows, index, numbers, weight, first, min(first + ROWS_AT_A_TIME, len(index)), out)
 
-    on_all_cores(piece, pieces)
+    on_all_cores(piece, -(-len(index) // ROWS_AT_A_TIME))
     return out
 
 
 @trial
 def _on_one_row() -> None:
-    row = np.ones((1, 16), np.int8)
-    products(row, row, np.zeros(1, np.int64))
+    row = Coded(np.ones((1, 16), np.int8), np.ones(1, np.float32), np.ones(1, np.float32))
+    values(row, row, np.zeros(1, np.int64), 16, 0.1)

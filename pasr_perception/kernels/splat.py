@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import exact_kernel, kernel, trial
+from pasr_perception.kernels.compiled import exact_kernel, kernel, number, trial
 from pasr_perception.kernels.cores import each_on_all_cores
 
 REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
@@ -108,7 +108,7 @@ def mean_cosine(
             dy = np.float32(pixel // size) + np.float32(0.5) - uv[point, 1]
             weight = np.float32(1) - (dx * dx + dy * dy) / square_radius
             for d in range(channels):
-                shown[d] += weight * features[point, d]
+                shown[d] += weight * number(features[point, d])
         product, square = np.float32(0), np.float32(0)
         for d in range(channels):
             product += shown[d] * cells[pixel, d]

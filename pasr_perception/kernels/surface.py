@@ -7,22 +7,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel
+from pasr_perception.kernels.compiled import kernel, number
 
 PIXELS_ENOUGH = 200  # covered pixels of a hypothesis beyond which every second one says the same
 RESIDUAL_FLOOR = (
     1.0  # robust weights are never narrower: in a clean image the pixels that disagree are the ones to learn from
 )
+AT_ONCE = 4  # points that share what reading and writing a sum of features costs
 LEAST_LENGTH = 1e-8  # of what a pixel shows
 LEAST_COSINE = 0.05  # of a pixel's curvature, which is that of a match
 LEAST_WEIGHT = 1e-4  # of a pixel's points together: NormWeightedCompositor's floor
 
 
 class Cloud(NamedTuple):
-    """One mesh's points, float32."""
+    """One mesh's points, float32 but for the features."""
 
     points: np.ndarray  # [N, 3] object frame
-    features: np.ndarray  # [N, D]
+    features: np.ndarray  # [N, D] `as_numbers`
     leading: np.ndarray  # [N, R] their leading channels
     outer: np.ndarray  # [K, 3] the points that may form its outline
 
@@ -57,39 +58,50 @@ def keep(count: np.ndarray, size: int, kept: np.ndarray, number: np.ndarray) -> 
 
 
 @kernel
+def _add_four(features: np.ndarray, points: np.ndarray, weight: np.ndarray, at: int, sums: np.ndarray) -> None:
+    """Add four points' features, each times its weight, to sums [D]: those from `at` on of points and weight, which are padded."""
+    a, b, c, d = features[points[at]], features[points[at + 1]], features[points[at + 2]], features[points[at + 3]]
+    of_a, of_b, of_c, of_d = weight[at], weight[at + 1], weight[at + 2], weight[at + 3]
+    for k in range(sums.shape[0]):
+        sums[k] += (of_a * number(a[k]) + of_b * number(b[k])) + (of_c * number(c[k]) + of_d * number(d[k]))
+
+
+@kernel
 def _cut_one(
     pixel: int,
     i: int,
     cloud: Cloud,
     cells: np.ndarray,
     points: np.ndarray,
+    count: int,
     uv: np.ndarray,
     size: int,
     radius: float,
+    weights: np.ndarray,
     sums: np.ndarray,
     pixels: Pixels,
     cosine: np.ndarray,
 ) -> None:
-    """One pixel, made of some points, to place i; `radius` is squared, sums [3, D] are scratch."""
+    """One pixel, made of the first `count` of points [K], to place i; weights [3, K] and sums [3, D] are scratch."""
     cell, half, surface, leading = cells[pixel], np.float32(0.5), pixels.surface[i], pixels.feature[i]
     shown, by_x, by_y = sums[0], sums[1], sums[2]
     shown[:], by_x[:], by_y[:], surface[:], leading[:] = 0, 0, 0, 0, 0
     pixels.middle[i, 0], pixels.middle[i, 1] = np.float32(pixel % size) + half, np.float32(pixel // size) + half
     total, by_square = np.float32(0), np.float32(1 / radius)
-    for slot in range(points.shape[0]):
+    weights[:] = 0
+    for slot in range(count):
         point = points[slot]
         dx, dy = pixels.middle[i, 0] - uv[point, 0], pixels.middle[i, 1] - uv[point, 1]
         w = np.float32(1) - (dx * dx + dy * dy) * by_square
+        weights[0, slot], weights[1, slot], weights[2, slot] = w, 2 * dx * by_square, 2 * dy * by_square
         total += w
         for axis in range(3):
             surface[axis] += w * cloud.points[point, axis]
-        for r in range(leading.shape[0]):
-            leading[r] += w * cloud.leading[point, r]
-        feature, rate_x, rate_y = cloud.features[point], 2 * dx * by_square, 2 * dy * by_square
-        for d in range(feature.shape[0]):
-            shown[d] += w * feature[d]
-            by_x[d] += rate_x * feature[d]
-            by_y[d] += rate_y * feature[d]
+    for slot in range(0, count, AT_ONCE):
+        _add_four(cloud.leading, points, weights[0], slot, leading)
+        _add_four(cloud.features, points, weights[0], slot, shown)
+        _add_four(cloud.features, points, weights[1], slot, by_x)
+        _add_four(cloud.features, points, weights[2], slot, by_y)
     square, product, along_x, along_y = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     for d in range(shown.shape[0]):
         square += shown[d] * shown[d]
@@ -152,8 +164,12 @@ def cut(
 ) -> None:
     """The pixels `kept` of a splat, which takes the first `count` [S*S] of the points `index` [S*S, K]; `radius` is squared."""
     cosine, sums = np.empty(kept.shape[0], np.float32), np.empty((3, cloud.features.shape[1]), np.float32)
+    slots = (index.shape[1] + AT_ONCE - 1) // AT_ONCE * AT_ONCE
+    points, weights = np.zeros(slots, np.int64), np.empty((3, slots), np.float32)
     for i in range(kept.shape[0]):
         pixel = kept[i]
-        _cut_one(pixel, i, cloud, cells, index[pixel, : count[pixel]], uv, size, radius, sums, pixels, cosine)
+        for slot in range(slots):  # those that fill up weigh nothing
+            points[slot] = index[pixel, slot if slot < count[pixel] else 0]
+        _cut_one(pixel, i, cloud, cells, points, count[pixel], uv, size, radius, weights, sums, pixels, cosine)
     if kept.shape[0] > 0:
         _weigh(cosine, robust, pixels.weight)

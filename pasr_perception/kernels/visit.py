@@ -108,7 +108,8 @@ def one_of_each() -> tuple[Poses, Cloud, np.ndarray, Raster]:
     point, feature = np.zeros((1, 3), np.float32), np.ones((1, 8), np.float32)
     raster = Raster.of(View(0.8, 6.0, 1), Splatting(2, 1.0, 1, math.inf))
     cells = np.ones((4, 8), np.float32)
-    return poses, Cloud(point, feature, feature, point), cells, raster
+    halves = feature.astype(np.float16).view(np.uint16)  # as libraries keep them
+    return poses, Cloud(point, halves, halves, point), cells, raster
 
 
 @trial

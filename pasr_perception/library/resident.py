@@ -1,9 +1,10 @@
 """What of a library is held on the searching device: the meshes that were looked at last, within a bound.
 
-A mesh costs points * (D + 64 + 3 + 2) * 4 bytes for its cloud, whose 64 leading channels are held once more, and 12 for each
-covered cell of its templates: about 8 MB with 2000 poses, 320 channels and 4096 points. Templates take 8 bytes for every
-(cell, point) pair, another 10 MB: on the CPU they are views of the library's file, which processes share and which is read again
-when memory is short, so there they do not count.
+A mesh costs points * ((D + 64) * h + 20) bytes for its cloud, whose 64 leading channels are held once more: h is 2 on the CPU,
+whose loops read the halves that a library stores, and 4 on a GPU. That is 3 or 6 MB with 320 channels and 4096 points. A GPU also
+holds 12 bytes for each covered cell of its templates and 8 for every (cell, point) pair, another 12 MB with 2000 poses: on the
+CPU these are views of the library's file, which processes share and which is read again when memory is short, so there they do
+not count.
 """
 
 from __future__ import annotations
@@ -117,10 +118,15 @@ class ResidentLibrary:
                 self._library.path,
                 self._library.entries[index].id,
             )
-        sparse = SparseCloud.of(
-            data.features.to(self._device).float(), self._library.templates(index).to(self._device), chroma
+        features = data.features.to(self._device)
+        # the CPU's loops read halves as they are: half of the memory to wait for
+        features = features.clone() if self._device.type == "cpu" else features.float()
+        sparse = SparseCloud.of(features, self._library.templates(index).to(self._device), chroma)
+        rough = (
+            sparse
+            if self._channels is None
+            else replace(sparse, features=(features.float() @ self._channels).to(features.dtype))
         )
-        rough = sparse if self._channels is None else replace(sparse, features=sparse.features @ self._channels)
         loaded = ResidentMesh(data.points.to(self._device), sparse, rough)
         self._held[index] = loaded
         self.bytes += loaded.bytes

@@ -31,7 +31,7 @@ from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.placement import for_loops
 from pasr_perception.geometry.se3 import exp_so3
 from pasr_perception.kernels import newton as kernels
-from pasr_perception.kernels.newton import BEYOND, CLIMB_STEPS, DAMPING, LATE_TRUST, RELAX, STIFFEN
+from pasr_perception.kernels.newton import BEYOND, CLIMB_STEPS, DAMPING, LATE_TRUST, LEAST_SIMILARITY, RELAX, STIFFEN
 from pasr_perception.refine.outline import Outline
 from pasr_perception.refine.problem import Cells, Clouds, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.products import look_up
@@ -56,7 +56,6 @@ from pasr_perception.refine.template import (
     visit,
 )
 
-LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 CARRIED = 2  # steps at least before the first splat step
 TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
 SHRINK = 0.4  # of the trust region where the splat contradicts the model
@@ -70,18 +69,23 @@ POLISH, CLOSER = (
 def refine_newton(start: Hypotheses, clouds: Clouds, cells: Cells, scene: RenderScene, config: RefineConfig) -> Refined:
     """Maximise similarity less coverage cost; returns the best pose that was splatted, start included."""
     problem = Problem.of(start, clouds, cells, scene, config)
-    best = visit(Pose.by_outline(start.rotation), problem)
-    # encoders differ in how similar a match is, and in how much of that a movement changes
-    toll = config.coverage_weight * best.similarity.clamp(min=LEAST_SIMILARITY)
-    problem = replace(problem, toll=toll)
-    pose, value, similarity = best.pose, priced(best, problem).value, best.similarity
-    state = Search(problem, pose, value, similarity, torch.full_like(value, TRUST), torch.full_like(value, DAMPING))
-    settled = Refined.of(pose, similarity)
-    left = torch.arange(len(value), device=value.device)  # of the hypotheses, those still refined
+    pose = Pose.by_outline(start.rotation)
+    if not config.iterations:
+        return Refined.of(pose, visit(pose, problem).similarity)
+    trust, damping = torch.full_like(problem.toll, TRUST), torch.full_like(problem.toll, DAMPING)
+    problem = replace(problem, toll=torch.full_like(trust, torch.nan))  # until it is known how similar a match is
+    ahead = next_pose(problem, pose, trust, damping, far=True)
+    problem = replace(problem, toll=ahead.toll)
+    start_value = priced(Visited(pose, ahead.similarity, ahead.similarity), problem).value
+    state = Search(problem, pose, start_value, ahead.similarity, trust, damping)
+    settled = Refined.of(pose, state.similarity)
+    left = torch.arange(len(trust), device=trust.device)  # of the hypotheses, those still refined
     finest = max(min(CARRIED, config.iterations), config.iterations - config.iterations // 2)  # begins with splat steps
     for iteration in range(config.iterations):
         far = iteration < finest
-        state = state.after(visit(next_pose(state, far), state.problem), far)
+        if iteration:
+            ahead = next_pose(state.problem, state.pose, state.trust, state.damping, far)
+        state = state.after(visit(ahead.pose, state.problem), far)
         settled = settled.replaced(Refined.of(state.pose, state.similarity), left)
         if iteration == 0 and start.contest is not None:
             left = start.contest.finalists(state.value, config.finalists)
@@ -145,29 +149,42 @@ def polish(
     return reached
 
 
-def next_pose(state: Search, far: bool) -> Pose:
-    """Where the splat at each best pose says that there is more; on the CPU in one loop each."""
-    if not for_loops(state.problem.cells.unit):
-        return next_in_tensors(state, far)
-    problem, config = state.problem, state.problem.config
-    boxed = (state.value.new_zeros(len(state.value), 4),) * 2 + (torch.zeros_like(problem.toll),)
-    if problem.boxes is not None:
-        boxed = problem.boxes.edges, problem.boxes.clipped, problem.toll
-    numbers = (t.contiguous().numpy() for t in (*boxed, state.trust, state.damping))
+@dataclass(frozen=True)
+class Ahead:
+    """Where H hypotheses go, and what was found where they were."""
+
+    pose: Pose
+    similarity: torch.Tensor  # [H] eq. 8 before
+    toll: torch.Tensor  # [H] of missing the box: the given one, or a share of that similarity where none is known
+
+
+def next_pose(problem: Problem, pose: Pose, trust: torch.Tensor, damping: torch.Tensor, far: bool) -> Ahead:
+    """Where the splat at each pose says that there is more; on the CPU in one loop each."""
+    if not for_loops(problem.cells.unit):
+        return next_in_tensors(problem, pose, trust, damping, far)
+    config, boxes = problem.config, problem.boxes
+    box = (trust.new_zeros(len(trust), 4), torch.zeros(len(trust), 4, dtype=torch.bool), torch.zeros_like(trust))
+    if boxes is not None:
+        box = boxes.edges, boxes.clipped, problem.toll
+    numbers = (t.contiguous().numpy() for t in (*box, trust, damping))
     drawn = kernels.Drawn([problem.cells.leading_in_loops(c) for c in problem.crop.tolist()], *numbers)
-    way = kernels.Way(config.unknowns, config.robust_scale, problem.margin, far)
-    found = kernels.next_poses(state.pose.in_loops, drawn, problem.in_loops, problem.scene.raster, way)
-    moved = torch.from_numpy(found.moved)
-    return Pose(torch.from_numpy(found.rotation), moved[:, :2], moved[:, 2])
+    way = kernels.Way(config.unknowns, config.robust_scale, problem.margin, config.coverage_weight, far)
+    found = kernels.next_poses(pose.in_loops, drawn, problem.in_loops, problem.scene.raster, way)
+    rotation, moved, similarity, toll = (torch.from_numpy(a) for a in vars(found).values())
+    return Ahead(Pose(rotation, moved[:, :2], moved[:, 2]), similarity, toll)
 
 
-def next_in_tensors(state: Search, far: bool) -> Pose:
+def next_in_tensors(problem: Problem, pose: Pose, trust: torch.Tensor, damping: torch.Tensor, far: bool) -> Ahead:
     """`next_pose` on any device."""
-    template = cut_template(splat(state.pose, state.problem), state.problem)
+    splatted = splat(pose, problem)
+    # encoders differ in how similar a match is, and in how much of that a movement changes
+    share = problem.config.coverage_weight * splatted.similarity.clamp(min=LEAST_SIMILARITY)
+    toll = torch.where(problem.toll.isnan(), share, problem.toll)
+    problem, template = replace(problem, toll=toll), cut_template(splatted, problem)
     if far:
-        return climb(template, state.trust, state.problem)
-    model = splat_model(template, state.problem)
-    return moved_by(state.pose, newton_step(model, state.damping, state.trust.clamp(max=LATE_TRUST)))
+        return Ahead(climb(template, trust, problem), splatted.similarity, toll)
+    step = newton_step(splat_model(template, problem), damping, trust.clamp(max=LATE_TRUST))
+    return Ahead(moved_by(pose, step), splatted.similarity, toll)
 
 
 def splat_model(template: Template, problem: Problem) -> Quadratic:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pasr_perception.geometry.placement import ViewSpec
+from pasr_perception.kernels.compiled import as_numbers
 from pasr_perception.kernels.surface import Cloud
 from pasr_perception.kernels.visit import Poses, Raster
 from pasr_perception.refine.outline import outer_points
@@ -24,7 +25,7 @@ def grid_cells(maps: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Clouds:
-    """The point clouds of the meshes that take part, float32."""
+    """The point clouds of the meshes that take part, float32; on the CPU features may be float16."""
 
     points: torch.Tensor  # [C, N, 3] normalised frame
     parts: torch.Tensor | Sequence[torch.Tensor]  # the features [N, D] of each, apart since they are megabytes
@@ -35,16 +36,18 @@ class Clouds:
 
     @cached_property
     def features(self) -> torch.Tensor:
-        """[C, N, D]; copies them where they are apart."""
-        return self.parts if isinstance(self.parts, torch.Tensor) else torch.stack(tuple(self.parts))
+        """[C, N, D] float32; copies them where they are apart."""
+        return (
+            self.parts if isinstance(self.parts, torch.Tensor) else torch.stack([part.float() for part in self.parts])
+        )
 
     @cached_property
     def in_loops(self) -> list[Cloud]:
         """Each as the CPU's loops read it."""
-        rough = [self.leading(part) for part in self.parts] if self.rough is None else self.rough
+        rough = [self.leading(part.float()) for part in self.parts] if self.rough is None else self.rough
         outer = self.outer_of(torch.arange(len(self.points)))
         each = zip(self.points, self.parts, rough, outer, strict=True)
-        return [Cloud(*(t.contiguous().numpy() for t in tensors)) for tensors in each]
+        return [Cloud(*(as_numbers(t) for t in tensors)) for tensors in each]
 
     def outer_of(self, cloud: torch.Tensor) -> torch.Tensor:
         """The points [H, K, 3] that may form the outlines of clouds [H]."""
@@ -173,7 +176,8 @@ class Pose:
     @property
     def in_loops(self) -> Poses:
         """As the CPU's loops read them."""
-        return Poses(self.rotation.contiguous().numpy(), torch.cat([self.shift, self.log_scale[:, None]], 1).numpy())
+        moved = torch.cat([self.shift, self.log_scale[:, None]], 1)
+        return Poses(self.rotation.cpu().contiguous().numpy(), moved.cpu().numpy())
 
     def replaced(self, by: Pose, where: torch.Tensor) -> Pose:
         """The poses `where` [H] bool from others."""

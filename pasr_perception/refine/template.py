@@ -38,7 +38,7 @@ class Problem:
     cells: Cells
     scene: RenderScene
     config: RefineConfig
-    toll: torch.Tensor  # [H] weight of the coverage cost
+    toll: torch.Tensor  # [H] weight of the coverage cost; NaN where it is not known yet
 
     @classmethod
     def of(

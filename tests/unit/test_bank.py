@@ -13,6 +13,7 @@ from pasr_perception.bank import (
     BankMesh,
     BankRows,
     Basis,
+    CompressedCrops,
     Look,
     bank_rows,
     cover_order,
@@ -20,7 +21,6 @@ from pasr_perception.bank import (
     moved,
     pool_maps,
     quantised,
-    quantised_product,
 )
 from pasr_perception.config import BankConfig
 from pasr_perception.geometry.placement import ViewSpec
@@ -118,13 +118,21 @@ def test_quantised_rows_by_hand() -> None:
     assert torch.isfinite(step).all()
 
 
-def test_integer_products_are_exact_and_of_the_first_numbers_of_chosen_rows() -> None:
+def test_values_are_exact_products_of_the_first_numbers_of_chosen_rows_less_what_aspects_are_off() -> None:
     generator = torch.Generator().manual_seed(0)
-    left = torch.randint(-127, 128, (3, 1040), generator=generator, dtype=torch.int8)
+    code = torch.randint(-127, 128, (3, 2, 1100), generator=generator, dtype=torch.int8)
     right = torch.randint(-127, 128, (11, 1100), generator=generator, dtype=torch.int8)
-    left[0], right[0] = 127, 127  # the largest product that there is
-    index = torch.tensor([0, 10, 4, 4])
-    assert torch.equal(quantised_product(left, right, index), left.int() @ right[index, :1040].int().T)
+    code[0, 0], right[0] = 127, 127  # the largest product that there is
+    crops = CompressedCrops(code, torch.full((3, 2), 0.5))
+    rows = BankRows(right, torch.linspace(1, 2, 11), torch.linspace(-1, 1, 11))
+    index, aspect = torch.tensor([0, 10, 4, 4]), torch.tensor([[0.0, 1.0], [0.5, -0.5], [0.0, 0.0]])
+    for ask in (crops.values, crops.values_in_tensors):
+        found = ask(rows, index, 1040, aspect, 1000.0)
+        product = code[..., :1040].double() @ right[index, :1040].double().T
+        off = (aspect[..., None] - rows.aspect[index]).abs()
+        torch.testing.assert_close(found, (product * 0.5 * rows.step[index] - 1000 * off).float())
+        plain = ask(rows, index, 1040, torch.zeros(3, 2), 0.0)
+        torch.testing.assert_close(plain, crops.similarity(rows, index, 1040))
 
 
 def test_a_bank_survives_its_tensors() -> None:

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from pasr_perception.config import ConfigError, PasrConfig, RefineConfig
-from pasr_perception.contour import BORDER, NEUTRAL, SIDE, CropEdges, contour_agreement, distances, evidence
+from pasr_perception.contour import NEUTRAL, SIDE, CropEdges, contour_agreement, evidence
 from pasr_perception.crop import BACKGROUND, crop_detections
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.se3 import make_T
 from pasr_perception.geometry.viewpoints import look_at, random_rotations
 from pasr_perception.kernels import contour as kernels
+from pasr_perception.kernels.contour import BORDER
+from pasr_perception.kernels.distances import distances
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
@@ -47,9 +49,14 @@ def disc_points(radius: float, x: float = MIDDLE, y: float = MIDDLE, count: int 
     return np.stack([x + r * np.cos(angle), y + r * np.sin(angle)], 1).astype(np.float32)
 
 
+def found_in(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    found, seen = np.empty(3, np.float32), CropEdges.of([crop_of(image)]).each[0]
+    kernels.look(points, seen.edges, seen.shade, found)
+    return found
+
+
 def seen_in(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    seen = CropEdges.of([crop_of(image)])
-    return evidence(points, seen.edges[0], seen.shade[0])
+    return evidence(found_in(image, points))
 
 
 def test_what_ends_where_the_object_does_agrees() -> None:
@@ -104,20 +111,23 @@ def test_the_photos_border_is_no_contour() -> None:
     assert seen_in(cut, disc_points(35))[0] > 0.85
     ends_there = disc_points(35)[disc_points(35)[:, 0] < MIDDLE]
     assert seen_in(cut, ends_there)[0] == pytest.approx(seen_in(whole, disc_points(35))[0], abs=0.1)
-    assert (CropEdges.of([crop_of(cut)]).shade[0][:, SIDE // 2 :] == -1).all()
-    assert (CropEdges.of([crop_of(whole)]).shade >= 0).all()
+    assert (CropEdges.of([crop_of(cut)]).each[0].shade[:, SIDE // 2 :] == -1).all()
+    assert (CropEdges.of([crop_of(whole)]).each[0].shade >= 0).all()
 
 
 def test_gaps_between_points_are_closed() -> None:
-    v, u = np.mgrid[20:90:5, 20:90:5]
-    points = np.stack([u.ravel(), v.ravel()], 1).astype(np.float32) + 0.5
-    around = distances(points)
-    assert around is not None
-    inner, _, corner = around
-    assert corner.tolist() == [20 - BORDER] * 2
-    assert (inner[BORDER + 3 : BORDER + 63, BORDER + 3 : BORDER + 63] > kernels.CLOSING).all()
-    assert inner[BORDER - 6, BORDER + 30] <= kernels.CLOSING
-    assert inner[0, 0] == 0
+    """A square whose points are 5 pixels apart is seen as one of many more points is, and not one that is 20 apart."""
+    image = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    image[20:86, 20:86] = (200, 60, 40)
+
+    def grid(step: int) -> np.ndarray:
+        v, u = np.mgrid[20:86:step, 20:86:step]
+        return np.stack([u.ravel(), v.ravel()], 1).astype(np.float32) + 0.5
+
+    close, gaps, apart = (found_in(image, grid(step)) for step in (1, 5, 20))
+    np.testing.assert_allclose(gaps[:2], close[:2], atol=0.2)
+    assert gaps[2] > 0.8 * close[2]
+    assert apart[:2].mean() < gaps[:2].mean() - 0.2
 
 
 # the twins, one pixel at a time and in double precision
@@ -189,14 +199,18 @@ def test_the_loops_are_those_of_the_twin(x: float) -> None:
     rng = np.random.default_rng(1)
     image = cv2.GaussianBlur(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8), (0, 0), 2)
     image[:20, 60:] = BACKGROUND
-    seen = CropEdges.of([crop_of(image)])
-    points = disc_points(30, x, 40)
-    around = distances(points)
-    assert around is not None
-    found, counts = np.empty(3, np.float32), np.empty((2, kernels.SHADES**3), np.float32)
-    kernels.look_along(*around, seen.edges[0], seen.shade[0], counts, found)
-    twin = evidence_twin(*distances_twin(points), seen.edges[0], seen.shade[0])
-    np.testing.assert_allclose(found, twin, rtol=2e-3)
+    seen, points = CropEdges.of([crop_of(image)]).each[0], disc_points(30, x, 40)
+    twin = evidence_twin(*distances_twin(points), seen.edges, seen.shade)
+    assert twin[2] > 20
+    np.testing.assert_allclose(found_in(image, points), twin, rtol=2e-3)
+
+
+def test_distances_are_those_of_opencv() -> None:
+    marked = np.random.default_rng(0).random((31, 47)) > 0.997
+    marked[0, 46] = marked[5, 0] = True
+    found = np.empty(marked.shape, np.float32)
+    distances(marked, np.empty((36, 51), np.int32), found)
+    np.testing.assert_allclose(found, cv2.distanceTransform((~marked).astype(np.uint8), cv2.DIST_L2, 5), atol=1e-3)
 
 
 # poses

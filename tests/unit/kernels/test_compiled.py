@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import time
 
 import numba
@@ -26,7 +29,7 @@ from pasr_perception.kernels import (
 )
 
 KERNELS = (
-    products._products,
+    products._values,
     poses._scores,
     placement.place_one,
     placement.project_one,
@@ -43,8 +46,8 @@ KERNELS = (
     outline.outline_one,
     contour.shades,
     contour.strongest_edges,
-    contour.mark,
-    contour.look_along,
+    contour.look,
+    contour._look_at,
 )
 
 
@@ -130,3 +133,26 @@ def test_a_mean_cosine_by_hand() -> None:
     taken, found = splat.take(uv, np.ones(3, np.float32), splatting), np.empty(1, np.float32)
     splat.mean_cosine(uv, taken.index, taken.count, features, cells, 2, 0.4**2, found)
     assert found == pytest.approx([0.5])
+
+
+HALVES = """
+import numpy as np, torch
+from pasr_perception.kernels import splat
+from pasr_perception.kernels.compiled import as_numbers
+
+half = torch.tensor([[3.0, 0.1], [0.0, 2.0]], dtype=torch.float16)
+cells, index, found = np.tile(np.array([0.6, 0.8], np.float32), (1, 1)), np.array([[0, 1]], np.int32), np.empty(1, np.float32)
+uv = np.array([[0.5, 0.5], [0.5, 0.7]], np.float32)
+splat.mean_cosine(uv, index, np.full(1, 2, np.int32), as_numbers(half), cells, 1, 0.16, found)
+print(float(found[0]))
+"""
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_halves_are_read_as_the_numbers_that_they_are(jit: bool) -> None:
+    """Also where loops are stepped through as Python."""
+    environment = os.environ | {"NUMBA_DISABLE_JIT": str(int(not jit))}
+    told = subprocess.run([sys.executable, "-c", HALVES], env=environment, capture_output=True, text=True, check=True)
+    weight = np.array([1.0, 1 - 0.2**2 / 0.16])
+    shown = weight @ np.array([[3.0, 0.1], [0.0, 2.0]], np.float16).astype(float)
+    assert float(told.stdout) == pytest.approx(shown @ [0.6, 0.8] / np.linalg.norm(shown), abs=1e-5)

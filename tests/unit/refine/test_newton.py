@@ -17,7 +17,6 @@ from pasr_perception.refine.newton import (
     POLISH,
     TRUST,
     Carried,
-    Search,
     next_in_tensors,
     next_pose,
     polish,
@@ -71,16 +70,18 @@ def test_loops_go_where_tensors_go(stage: Any, unknowns: int, far: bool) -> None
     problem = Problem.of(stage.start(truth, 12, 2), stage.clouds, stage.maps(truth, 3), stage.scene, config)
     if problem.boxes is not None:  # one edge beyond which the image ends, and one hypothesis that its box does not hold
         problem.boxes.clipped[0, 1] = True
-        problem = dataclasses.replace(problem, toll=torch.linspace(0, 0.3, 8))
+        problem = dataclasses.replace(problem, toll=torch.tensor([torch.nan] * 4 + [0.0, 0.1, 0.2, 0.3]))
     pose = Pose(stage.start(truth, 12, 2).rotation, 0.5 * truth.shift, 0.5 * truth.log_scale)
-    trust = torch.full((8,), TRUST)
-    state = Search(problem, pose, torch.zeros(8), torch.zeros(8), trust, torch.full_like(trust, 0.1))
-    found, twin = next_pose(state, far), next_in_tensors(state, far)
-    assert (distance(twin, pose) > 0.01).all()
-    torch.testing.assert_close(found.rotation, twin.rotation, atol=1e-3, rtol=0)
-    torch.testing.assert_close(found.shift, twin.shift, atol=1e-3, rtol=0)
-    torch.testing.assert_close(found.log_scale, twin.log_scale, atol=1e-3, rtol=0)
-    assert distance(found, pose).max() <= 1.001 * (TRUST if far else LATE_TRUST) + 1e-5
+    trust, damping = torch.full((8,), TRUST), torch.full((8,), 0.1)
+    found, twin = (go(problem, pose, trust, damping, far) for go in (next_pose, next_in_tensors))
+    assert (distance(twin.pose, pose) > 0.01).all()
+    for name in ("rotation", "shift", "log_scale"):
+        torch.testing.assert_close(getattr(found.pose, name), getattr(twin.pose, name), atol=1e-3, rtol=0)
+    assert distance(found.pose, pose).max() <= 1.001 * (TRUST if far else LATE_TRUST) + 1e-5
+    torch.testing.assert_close(found.similarity, twin.similarity)
+    if problem.boxes is not None:
+        torch.testing.assert_close(found.toll, twin.toll)
+        assert found.toll.isfinite().all()
 
 
 def test_a_crop_of_no_numbers_moves_nothing(stage: Any) -> None:
