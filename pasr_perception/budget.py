@@ -22,7 +22,9 @@ from pasr_perception.shortlist import TEMPLATES_PER_BLOCK
 MEMINFO = Path("/proc/meminfo")
 GIB = 2**30
 CROPS = 8  # of one frame that room is kept for
-LOADED_OVER_STORED = 2.0  # at most: on a GPU features that are stored in half precision are held in single, and cells besides
+LOADED_OVER_STORED = (
+    2.0  # at most: on a GPU features that are stored in half precision are held in single, and cells besides
+)
 
 
 @dataclass(frozen=True)
