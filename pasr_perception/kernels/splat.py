@@ -13,6 +13,7 @@ import numpy as np
 from pasr_perception.kernels.compiled import exact_kernel, kernel, number, trial
 from pasr_perception.kernels.cores import each_on_all_cores
 
+AT_ONCE = 4  # points that share what reading and writing a sum of features costs
 REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
 
 
@@ -83,6 +84,15 @@ def take_one(
 
 
 @kernel
+def add_four(features: np.ndarray, points: np.ndarray, weight: np.ndarray, at: int, sums: np.ndarray) -> None:
+    """Add four points' features, each times its weight, to sums [D]: those from `at` on of points and weight, which are padded."""
+    a, b, c, d = features[points[at]], features[points[at + 1]], features[points[at + 2]], features[points[at + 3]]
+    of_a, of_b, of_c, of_d = weight[at], weight[at + 1], weight[at + 2], weight[at + 3]
+    for k in range(sums.shape[0]):
+        sums[k] += (of_a * number(a[k]) + of_b * number(b[k])) + (of_c * number(c[k]) + of_d * number(d[k]))
+
+
+@kernel
 def mean_cosine(
     uv: np.ndarray,
     index: np.ndarray,
@@ -95,20 +105,22 @@ def mean_cosine(
 ) -> None:
     """Of one hypothesis, from what its pixels take; `radius` is squared."""
     channels, square_radius = features.shape[1], np.float32(radius)
-    shown = np.empty(channels, np.float32)
+    shown, slots = np.empty(channels, np.float32), (index.shape[1] + AT_ONCE - 1) // AT_ONCE * AT_ONCE
+    points, weight = np.zeros(slots, np.int64), np.empty(slots, np.float32)
     total, covered = np.float32(0), 0
     for pixel in range(size * size):
         if count[pixel] == 0:
             continue
         covered += 1
         shown[:] = 0
+        weight[:] = 0  # of those that fill up
         for slot in range(count[pixel]):
             point = index[pixel, slot]
             dx = np.float32(pixel % size) + np.float32(0.5) - uv[point, 0]
             dy = np.float32(pixel // size) + np.float32(0.5) - uv[point, 1]
-            weight = np.float32(1) - (dx * dx + dy * dy) / square_radius
-            for d in range(channels):
-                shown[d] += weight * number(features[point, d])
+            points[slot], weight[slot] = point, np.float32(1) - (dx * dx + dy * dy) / square_radius
+        for slot in range(0, count[pixel], AT_ONCE):
+            add_four(features, points, weight, slot, shown)
         product, square = np.float32(0), np.float32(0)
         for d in range(channels):
             product += shown[d] * cells[pixel, d]

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel, number
+from pasr_perception.kernels.compiled import kernel
+from pasr_perception.kernels.splat import AT_ONCE, add_four
 
 PIXELS_ENOUGH = 200  # covered pixels of a hypothesis beyond which every second one says the same
 RESIDUAL_FLOOR = (
     1.0  # robust weights are never narrower: in a clean image the pixels that disagree are the ones to learn from
 )
-AT_ONCE = 4  # points that share what reading and writing a sum of features costs
 LEAST_LENGTH = 1e-8  # of what a pixel shows
 LEAST_COSINE = 0.05  # of a pixel's curvature, which is that of a match
 LEAST_WEIGHT = 1e-4  # of a pixel's points together: NormWeightedCompositor's floor
@@ -58,15 +58,6 @@ def keep(count: np.ndarray, size: int, kept: np.ndarray, number: np.ndarray) -> 
 
 
 @kernel
-def _add_four(features: np.ndarray, points: np.ndarray, weight: np.ndarray, at: int, sums: np.ndarray) -> None:
-    """Add four points' features, each times its weight, to sums [D]: those from `at` on of points and weight, which are padded."""
-    a, b, c, d = features[points[at]], features[points[at + 1]], features[points[at + 2]], features[points[at + 3]]
-    of_a, of_b, of_c, of_d = weight[at], weight[at + 1], weight[at + 2], weight[at + 3]
-    for k in range(sums.shape[0]):
-        sums[k] += (of_a * number(a[k]) + of_b * number(b[k])) + (of_c * number(c[k]) + of_d * number(d[k]))
-
-
-@kernel
 def _cut_one(
     pixel: int,
     i: int,
@@ -98,10 +89,10 @@ def _cut_one(
         for axis in range(3):
             surface[axis] += w * cloud.points[point, axis]
     for slot in range(0, count, AT_ONCE):
-        _add_four(cloud.leading, points, weights[0], slot, leading)
-        _add_four(cloud.features, points, weights[0], slot, shown)
-        _add_four(cloud.features, points, weights[1], slot, by_x)
-        _add_four(cloud.features, points, weights[2], slot, by_y)
+        add_four(cloud.leading, points, weights[0], slot, leading)
+        add_four(cloud.features, points, weights[0], slot, shown)
+        add_four(cloud.features, points, weights[1], slot, by_x)
+        add_four(cloud.features, points, weights[2], slot, by_y)
     square, product, along_x, along_y = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     for d in range(shown.shape[0]):
         square += shown[d] * shown[d]
