@@ -141,7 +141,7 @@ class Refinement:
             cloud,
             heads.crop * turns + (heads.turn if turns > 1 else 0),
             boxes.chosen(heads.crop).turned(heads.turn),
-            Contest(heads.crop, offset - known, spread),
+            Contest(heads.sizes, offset - known, spread),
         )
 
     def _of_contours(

@@ -215,9 +215,8 @@ class Carried:
 
     def __init__(self, template: Template, problem: Problem) -> None:
         self._template, self._problem, self._size = template, problem, problem.scene.splat.size
-        self._products = template.feature @ problem.clouds.leading(problem.cells.unit[problem.crop]).transpose(
-            1, 2
-        )  # [H, P, g * g]
+        leading = problem.clouds.leading(problem.cells.unit[problem.crop])  # [H, g * g, R]
+        self._products = template.feature @ leading.transpose(1, 2)  # [H, P, g * g]
         at = problem.outline(template.pose.rotation)
         # a surface lies where its points are on average, its pixel where the cell is
         self._correction = template.middle - surface_pixels(template.pose, template.surface, at, self._size)

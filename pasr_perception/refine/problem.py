@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -126,19 +127,21 @@ class Boxes:
 class Contest:
     """Which hypotheses are rivals, and what each one's similarity has to stand out from."""
 
-    group: torch.Tensor  # [H] int64, ascending: those of one detection
+    sizes: tuple[int, ...]  # so many of the first detection, then so many of the next
     offset: torch.Tensor  # [H] of its mesh, see `types.Rivals`
     spread: torch.Tensor  # [H]
 
     def finalists(self, value: torch.Tensor, count: int) -> torch.Tensor:
-        """Indices of up to `count` of each group that stand out most by value [H], ascending."""
-        margin = (value - self.offset) / self.spread
-        order = margin.argsort(descending=True, stable=True)
-        order = order[self.group[order].argsort(stable=True)]  # group after group, best first
-        sizes = torch.bincount(self.group)
-        begin = (sizes.cumsum(0) - sizes)[self.group]
-        place = torch.arange(len(value), device=value.device) - begin
-        return order[place < count].sort().values
+        """Indices of up to `count` of each detection that stand out most by value [H], ascending.
+
+        How many is known from the sizes: a GPU need not say.
+        """
+        group = torch.tensor([g for g, size in enumerate(self.sizes) for _ in range(size)], device=value.device)
+        order = ((value - self.offset) / self.spread).argsort(descending=True, stable=True)
+        order = order[group[order].argsort(stable=True)]  # detection after detection, best first
+        ends = itertools.accumulate(self.sizes)
+        first = [end - size + k for size, end in zip(self.sizes, ends, strict=True) for k in range(min(size, count))]
+        return order[torch.tensor(first, device=value.device)].sort().values
 
 
 @dataclass(frozen=True)

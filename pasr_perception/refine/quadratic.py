@@ -16,6 +16,10 @@ from pasr_perception.refine.outline import Outline, image_rate
 from pasr_perception.refine.problem import Pose
 from pasr_perception.refine.template import Problem
 
+SIGN_STEPS = 9  # each trebles what is small, and cubes the error of what is not
+SQUARINGS = 7
+SMALL = 1e-30
+
 
 @dataclass(frozen=True)
 class Quadratic:
@@ -96,13 +100,39 @@ def _all_rates(
     return torch.cat(rates, -1)
 
 
+def magnitude(matrix: torch.Tensor) -> torch.Tensor:
+    """Symmetric matrices [H, n, n] with their eigenvalues' magnitudes in place of these.
+
+    |A| = A sign(A), the sign by Halley's iteration X (3 + X^2) (1 + 3 X^2)^-1: no decomposition, for which a GPU's host would
+    have to wait. Eigenvalues below a thousandth of the largest may come out too small.
+    """
+    one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    sign = matrix / _length(matrix)
+    for _ in range(SIGN_STEPS):
+        square = sign @ sign
+        sign = torch.linalg.solve_ex(one + 3 * square, sign @ (3 * one + square))[0]
+    found = matrix @ sign
+    return (found + found.transpose(1, 2)) / 2
+
+
+def largest(matrix: torch.Tensor) -> torch.Tensor:
+    """The largest eigenvalue [H] of matrices [H, n, n] that have none below 0; to half a percent where another is close."""
+    power = matrix
+    for _ in range(SQUARINGS):
+        power = power / _length(power)
+        power = power @ power
+    return (power * matrix).sum((1, 2)) / power.diagonal(dim1=1, dim2=2).sum(1).clamp(min=SMALL)
+
+
+def _length(matrix: torch.Tensor) -> torch.Tensor:
+    return matrix.flatten(1).norm(dim=1).clamp(min=SMALL)[:, None, None]
+
+
 def newton_step(at: Quadratic, damping: torch.Tensor, longest: torch.Tensor) -> torch.Tensor:
     """Steps [H, n] uphill, at most `longest` [H] long: Levenberg-Marquardt with eigenvalues taken by their magnitude."""
-    values, vectors = torch.linalg.eigh(at.curvature)
-    values = values.abs()
-    values = values + damping[:, None] * values.amax(1, keepdim=True) + 1e-9
-    along = (vectors.transpose(1, 2) @ at.gradient[..., None])[..., 0] / values
-    step = (vectors @ along[..., None])[..., 0]
+    curved = magnitude(at.curvature)
+    damped = torch.diag_embed((damping * largest(curved) + 1e-9)[:, None].expand_as(at.gradient))
+    step = torch.linalg.solve_ex(curved + damped, at.gradient[..., None])[0][..., 0]
     return step * (longest / torch.maximum(step.norm(dim=1), longest))[:, None]
 
 

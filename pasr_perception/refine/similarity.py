@@ -10,12 +10,12 @@ import torch
 from pasr_perception.geometry.placement import for_loops, place, project
 from pasr_perception.kernels import placement as kernels
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene, grid_cells
-from pasr_perception.render.splat import composite, rasterise
+from pasr_perception.render.splat import composite, rasterise, rasterise_all
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """The covered pixels of every hypothesis, hypothesis by hypothesis."""
+    """The covered pixels of every hypothesis, or all of them, hypothesis by hypothesis."""
 
     hypothesis: torch.Tensor  # [M] int64, ascending
     cell: torch.Tensor  # [M] int64, row * size + column
@@ -26,7 +26,12 @@ class Rendered:
 
     def area(self, count: int) -> torch.Tensor:
         """Covered pixels [count] of each hypothesis."""
-        return torch.bincount(self.hypothesis, minlength=count)
+        return self.covered.new_zeros(count, dtype=torch.long).index_add_(0, self.hypothesis, self.covered.long())
+
+    @property
+    def covered(self) -> torch.Tensor:
+        """[M] bool"""
+        return self.index[:, 0] >= 0
 
 
 def projected(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,24 +46,24 @@ def projected(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScen
     return pose.move(uv, scene.splat.size), depth
 
 
-def render(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene) -> Rendered:
-    """Splat clouds [H] at poses [H]."""
+def render(pose: Pose, cloud: torch.Tensor, clouds: Clouds, scene: RenderScene, everywhere: bool = False) -> Rendered:
+    """Splat clouds [H] at poses [H]: the covered pixels, or `everywhere` all of them (`rasterise_all`)."""
     size = scene.splat.size
     uv, depth = projected(pose, cloud, clouds, scene)
-    fragments = rasterise(uv, depth, scene.splat)
+    fragments = (rasterise_all if everywhere else rasterise)(uv, depth, scene.splat)
     hypothesis = fragments.pixel // (size * size)
     feature = composite(fragments, clouds.features, cloud[hypothesis])
     return Rendered(hypothesis, fragments.pixel % (size * size), feature, fragments.index, fragments.weight, uv)
 
 
 def seen_features(rendered: Rendered, crop: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """What every covered pixel's cell of crop [H] shows, from cells [B, g * g, D]: [M, D]."""
+    """What every pixel's cell of crop [H] shows, from cells [B, g * g, D]: [M, D]."""
     return cells.flatten(0, 1).index_select(0, crop[rendered.hypothesis] * cells.shape[1] + rendered.cell)
 
 
 def mean_cosine(rendered: Rendered, cosine: torch.Tensor, count: int) -> torch.Tensor:
     """Masked mean [count] of cosines [M]."""
-    total = cosine.new_zeros(count).index_add(0, rendered.hypothesis, cosine)
+    total = cosine.new_zeros(count).index_add(0, rendered.hypothesis, cosine * rendered.covered)
     return total / rendered.area(count).clamp(min=1)
 
 

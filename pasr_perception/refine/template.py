@@ -94,13 +94,13 @@ class Splatted(Visited):
     """The same with what the splat shows."""
 
     rendered: Rendered
-    seen: torch.Tensor  # [M, D] the crop's feature at every covered pixel
+    seen: torch.Tensor  # [M, D] the crop's feature at every pixel
     cosine: torch.Tensor  # [M] of the two
 
 
 @dataclass(frozen=True)
 class Template:
-    """Covered pixels of H hypotheses, as pieces of surface; empty slots weigh 0."""
+    """The pixels of H hypotheses, P = S * S, as pieces of surface; those that are not covered weigh 0."""
 
     pose: Pose  # that was splatted
     surface: torch.Tensor  # [H, P, 3] object frame
@@ -113,7 +113,7 @@ class Template:
 
 def splat(pose: Pose, problem: Problem) -> Splatted:
     """Render every hypothesis at its pose and compare it with its crop and box."""
-    rendered = render(pose, problem.cloud, problem.clouds, problem.scene)
+    rendered = render(pose, problem.cloud, problem.clouds, problem.scene, everywhere=True)
     seen = seen_features(rendered, problem.crop, problem.cells.unit)
     cosine = (rendered.feature * seen).sum(1) / rendered.feature.norm(dim=1).clamp(min=1e-8)
     similarity = mean_cosine(rendered, cosine, len(problem.crop))
@@ -137,28 +137,15 @@ def priced(visited: AnyVisited, problem: Problem) -> AnyVisited:
 
 
 def cut_template(splatted: Splatted, problem: Problem) -> Template:
-    """The covered pixels; where there are many, every second one, like the squares of one colour on a chess board."""
-    rendered = splatted.rendered
-    count, size = len(problem.crop), problem.scene.splat.size
-    checked = 1 + (rendered.area(count) > PIXELS_ENOUGH).long()
-    kept = ((rendered.cell % size + rendered.cell // size) % checked[rendered.hypothesis] == 0).nonzero()[:, 0]
-    hypothesis = rendered.hypothesis[kept]
-    area = torch.bincount(hypothesis, minlength=count)
-    slot = torch.arange(len(kept), device=kept.device) - (area.cumsum(0) - area)[hypothesis]
-    slots = max(1, int(area.max()))
-
-    def by_hypothesis(values: torch.Tensor) -> torch.Tensor:
-        rows = values.new_zeros(count, slots, *values.shape[1:])
-        return rows.index_put((hypothesis, slot), values)
-
-    cosine = splatted.cosine[kept]
-    weight = robust_weight(
-        1 - by_hypothesis(cosine), by_hypothesis(torch.ones_like(cosine)), problem.config.robust_scale
-    )
-    surface, unit, pull, metric = (by_hypothesis(v) for v in closer(splatted, kept, problem))
-    middle = by_hypothesis(middles(rendered.cell[kept], size))
-    feature = problem.clouds.leading(unit)
-    return Template(splatted.pose, surface, middle, weight, feature, pull, metric)
+    """All pixels. The covered ones weigh, where they are many every second: the squares of one colour on a chess board."""
+    rendered, shape, size = splatted.rendered, (len(problem.crop), -1), problem.scene.splat.size
+    checked = 1 + (rendered.area(len(problem.crop)) > PIXELS_ENOUGH).long()[rendered.hypothesis]
+    kept = rendered.covered & ((rendered.cell % size + rendered.cell // size) % checked == 0)
+    residual = 1 - splatted.cosine.view(shape)
+    weight = robust_weight(residual, kept.to(residual.dtype).view(shape), problem.config.robust_scale)
+    surface, unit, pull, metric = (v.unflatten(0, shape) for v in closer(splatted, problem))
+    middle = middles(rendered.cell, size).unflatten(0, shape)
+    return Template(splatted.pose, surface, middle, weight, problem.clouds.leading(unit), pull, metric)
 
 
 def middles(cell: torch.Tensor, size: int) -> torch.Tensor:
@@ -166,32 +153,29 @@ def middles(cell: torch.Tensor, size: int) -> torch.Tensor:
     return torch.stack([cell % size, cell // size], -1) + 0.5
 
 
-def closer(splatted: Splatted, kept: torch.Tensor, problem: Problem) -> tuple[torch.Tensor, ...]:
-    """Surface, unit feature, pull and metric (see `Template`) of the pixels `kept` [m].
+def closer(splatted: Splatted, problem: Problem) -> tuple[torch.Tensor, ...]:
+    """Surface, unit feature, pull and metric (see `Template`) of every pixel [M].
 
     A pixel shows m = sum_k w_k M_k / W with W = sum_k w_k and w_k = 1 - d_k^2 / r^2. With its points moving together, u = m / |m|
     changes by du = (A - (A u) u^T) / (W |m|) with A = sum_k dw_k M_k, and pull = du . F. The metric is cos * du . du: the second
     derivative of u . F where F is a share `cos` of u and something else across it.
     """
     rendered, splatting = splatted.rendered, problem.scene.splat
-    hypothesis, cell = rendered.hypothesis[kept], rendered.cell[kept]
-    index, weight = rendered.index[kept], rendered.weight[kept]  # [m, K]
+    hypothesis, cell, index, weight = rendered.hypothesis, rendered.cell, rendered.index, rendered.weight  # [M, K]
     filled, index = index >= 0, index.clamp(min=0)
     total = weight.sum(1, keepdim=True).clamp(min=MIN_WEIGHT_SUM)
-    shown = problem.clouds.points[problem.cloud[hypothesis, None], index]  # [m, K, 3]
+    shown = problem.clouds.points[problem.cloud[hypothesis, None], index]  # [M, K, 3]
     surface = (shown * weight[..., None]).sum(1) / total
-    to_middle = middles(cell, splatting.size)[:, None] - rendered.uv[hypothesis[:, None], index]  # [m, K, 2]
+    to_middle = middles(cell, splatting.size)[:, None] - rendered.uv[hypothesis[:, None], index]  # [M, K, 2]
     rate = to_middle * filled[..., None] * (2 / splatting.radius_px**2)  # of the weights
     points = index + (problem.cloud[hypothesis] * problem.clouds.points.shape[1])[:, None]
     features = problem.clouds.features.flatten(0, 1).index_select(0, points.flatten()).unflatten(0, points.shape)
-    change = rate.transpose(1, 2) @ features  # [m, 2, D]
-    unit = rendered.feature.index_select(0, kept)
-    length = unit.norm(dim=1, keepdim=True).clamp(min=LEAST_LENGTH)
-    unit = unit / length
-    along = (change @ unit[..., None])[..., 0]  # [m, 2]
-    seen = splatted.seen.index_select(0, kept)
-    cosine = splatted.cosine[kept, None]
-    pull = ((change @ seen[..., None])[..., 0] - along * cosine) / (total * length)
+    change = rate.transpose(1, 2) @ features  # [M, 2, D]
+    length = rendered.feature.norm(dim=1, keepdim=True).clamp(min=LEAST_LENGTH)
+    unit = rendered.feature / length
+    along = (change @ unit[..., None])[..., 0]  # [M, 2]
+    cosine = splatted.cosine[:, None]
+    pull = ((change @ splatted.seen[..., None])[..., 0] - along * cosine) / (total * length)
     metric = change @ change.transpose(1, 2) - along[..., None] * along[:, None]
     metric = metric * (cosine.clamp(min=LEAST_COSINE) / (total * length).square())[..., None]
     return surface, unit, pull, metric

@@ -121,8 +121,28 @@ def _window(radius: float) -> int:
     return math.floor(2 * (radius + REACH_MARGIN)) + 1
 
 
+def rasterise_all(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> Fragments:
+    """`rasterise` with a place for every pixel, covered or not: M = B * size * size.
+
+    No shape depends on what the points are, so that a GPU need not tell the host before the next operator can be queued. Carries no
+    gradient, and all pairs of a pixel and a point within its window are in memory at once: for a few clouds.
+    """
+    key, hit = _keys(uv, depth, config)
+    key = torch.where(hit, key, torch.iinfo(key.dtype).max).flatten().sort().values
+    bits = _point_bits(depth.shape[1])
+    pixel = torch.arange(len(uv) * config.size**2 + 1, device=uv.device)
+    start = torch.searchsorted(key, pixel << DEPTH_BITS + bits)  # [M + 1]
+    index = _first_of(key, start[:-1], start.diff(), bits, config)
+    return Fragments(pixel[:-1], index, _weights(uv, pixel[:-1], index, config))
+
+
 def _hits(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> torch.Tensor:
-    """All (pixel, point) pairs within the radius for one block, as int64 keys [H], not sorted.
+    """The keys [H] of all pairs of a pixel and a point within the radius for one block, not sorted."""
+    return torch.masked_select(*_keys(uv, depth, config))
+
+
+def _keys(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """int64 keys of pairs of a pixel and a point [W (row), W (column), B, N], and which of them are within the radius.
 
     A key holds, from high to low, the pixel, the depth's 31 bits and the point: those of floats of one sign ascend as they do.
     """
@@ -141,7 +161,7 @@ def _hits(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> torch.T
     cloud = torch.arange(len(depth), device=uv.device)[:, None] * size**2
     column, row = cell.clamp(0, size - 1).long()
     row = (row * size + cloud << DEPTH_BITS + bits) + ((behind << bits) + point)  # a key but for its column
-    return torch.masked_select(row[:, None] + (column << DEPTH_BITS + bits), hit)
+    return row[:, None] + (column << DEPTH_BITS + bits), hit
 
 
 def _nearest(key: torch.Tensor, count: int, config: SplatConfig) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,13 +169,20 @@ def _nearest(key: torch.Tensor, count: int, config: SplatConfig) -> tuple[torch.
     bits = _point_bits(count)
     key = key.sort().values
     covered, hits = torch.unique_consecutive(key >> DEPTH_BITS + bits, return_counts=True)
+    return covered, _first_of(key, hits.cumsum(0) - hits, hits, bits, config)
+
+
+def _first_of(
+    key: torch.Tensor, start: torch.Tensor, hits: torch.Tensor, bits: int, config: SplatConfig
+) -> torch.Tensor:
+    """The first K points [M, K] of pixels whose sorted keys begin at start [M] and are so many hits [M]; -1 = empty."""
     slot = torch.arange(config.points_per_pixel, device=key.device)
     filled = slot < hits[:, None]  # [M, K]
-    taken = key[((hits.cumsum(0) - hits)[:, None] + slot).clamp_(max=len(key) - 1)]
+    taken = key[(start[:, None] + slot).clamp_(max=len(key) - 1)]
     if config.depth_band is not None:
         behind = (taken >> bits & (1 << DEPTH_BITS) - 1).int().view(torch.float32)
         filled &= behind <= behind[:, :1] + config.depth_band
-    return covered, torch.where(filled, taken & (1 << bits) - 1, -1)
+    return torch.where(filled, taken & (1 << bits) - 1, -1)
 
 
 def _weights(uv: torch.Tensor, pixel: torch.Tensor, index: torch.Tensor, config: SplatConfig) -> torch.Tensor:

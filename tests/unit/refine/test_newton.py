@@ -262,8 +262,7 @@ def test_leading_channels_are_enough_to_say_where_to_look(stage: Any) -> None:
 def test_only_finalists_go_on_after_the_first_iteration(stage: Any) -> None:
     truth = Pose.by_outline(stage.poses(6, 6))
     start, maps = stage.start(truth, 12, 7), stage.maps(truth, 8)
-    group = torch.tensor([0, 0, 0, 1, 1, 1])
-    contest = Contest(group, torch.zeros(6), torch.ones(6))
+    contest = Contest((3, 3), torch.zeros(6), torch.ones(6))
     config = RefineConfig(unknowns=3, iterations=4, finalists=1)
     short, long = (
         refine(start, stage.clouds, maps, stage.scene, dataclasses.replace(config, iterations=n)) for n in (1, 4)

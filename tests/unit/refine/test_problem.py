@@ -39,8 +39,9 @@ def test_a_pose_scales_about_the_middle_and_then_shifts() -> None:
 
 
 def test_finalists_are_those_of_each_detection_that_stand_out_most() -> None:
-    group = torch.tensor([0, 0, 0, 2, 2])
-    contest = Contest(group, offset=torch.tensor([0.0, 0.5, 0.0, 0.0, 0.0]), spread=torch.tensor([1.0, 1, 0.1, 1, 1]))
+    contest = Contest(
+        (3, 0, 2), offset=torch.tensor([0.0, 0.5, 0.0, 0.0, 0.0]), spread=torch.tensor([1.0, 1, 0.1, 1, 1])
+    )
     value = torch.tensor([0.3, 0.7, 0.1, 0.2, 0.4])  # margins 0.3, 0.2, 1.0; 0.2, 0.4
     assert contest.finalists(value, 1).tolist() == [2, 4]
     assert contest.finalists(value, 2).tolist() == [0, 2, 3, 4]

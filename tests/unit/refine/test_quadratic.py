@@ -9,7 +9,16 @@ import torch
 
 from pasr_perception.refine import Pose
 from pasr_perception.refine.outline import outline
-from pasr_perception.refine.quadratic import Quadratic, distance, edges_rate, moved_by, newton_step, pixels_rate
+from pasr_perception.refine.quadratic import (
+    Quadratic,
+    distance,
+    edges_rate,
+    largest,
+    magnitude,
+    moved_by,
+    newton_step,
+    pixels_rate,
+)
 from pasr_perception.refine.template import surface_pixels
 
 STEP, SIZE = 1e-6, 20
@@ -23,6 +32,18 @@ def test_a_step_climbs_where_the_curvature_has_the_wrong_sign() -> None:
     torch.testing.assert_close(short, 0.1 * step / step.norm())
     damped = newton_step(at, torch.ones(1), torch.ones(1))
     torch.testing.assert_close(damped, torch.tensor([[1 / 8, 1 / 6]]))
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0, 6.0])  # decades between a matrix' eigenvalues
+def test_magnitudes_are_those_of_the_decomposition(spread: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(50, 6, 6, generator=random))[0]
+    values = 10 ** (-spread * torch.rand(50, 6, generator=random)) * torch.randn(50, 6, generator=random).sign()
+    matrix = (axes * values[:, None]) @ axes.transpose(1, 2)
+    found, expected = magnitude(matrix), (axes * values.abs()[:, None]) @ axes.transpose(1, 2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+    torch.testing.assert_close(largest(found), values.abs().amax(1), rtol=5e-3, atol=0)
+    assert not magnitude(torch.zeros(1, 6, 6)).any()
 
 
 def test_distances_are_over_radians_crop_sizes_and_log_scale() -> None:

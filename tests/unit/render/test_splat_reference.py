@@ -100,6 +100,19 @@ def test_loops_and_sorting_select_the_same(config, kind):
         assert torch.equal(looped, ordered)
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=CONFIG_IDS)
+def test_a_place_for_every_pixel_changes_nothing(config):
+    uv, depth, _ = random_clouds(8, config.size)
+    uv[0, 0, 0], depth[0, 1:3] = torch.nan, torch.tensor([torch.nan, -1.0])
+    some, every = fast.rasterise(uv, depth, config), fast.rasterise_all(uv, depth, config)
+    covered = every.index[:, 0] >= 0
+    assert torch.equal(every.pixel, torch.arange(len(uv) * config.size**2))
+    assert torch.equal(every.pixel[covered], some.pixel)
+    assert torch.equal(every.index[covered], some.index)
+    torch.testing.assert_close(every.weight[covered], some.weight)
+    assert not every.weight[~covered].any()
+
+
 def test_the_block_size_changes_nothing(monkeypatch):
     config = CONFIGS[0]
     uv, depth, _ = random_clouds(7, config.size)
