@@ -220,6 +220,11 @@ class Pipeline:
         self._space.check()
 
     @property
+    def shortlist(self) -> Shortlist | None:
+        """What says which poses a search compares exactly; None where it compares all."""
+        return self._shortlist
+
+    @property
     def placing(self) -> Placing:
         """What puts a hypothesis in a crop before the camera."""
         return Placing(self.library, self._space, self.config)

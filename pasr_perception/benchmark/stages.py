@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from pasr_perception.benchmark.figures import Figure, median_figure
 from pasr_perception.benchmark.measure import seconds
+from pasr_perception.benchmark.queries import EncodedQueries, Query, encode
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.track.warm import WarmStart
 from pasr_perception.types import Detection, Frame, FrameResult, StageTimings
@@ -43,6 +44,7 @@ class Samples:
     timings: tuple[StageTimings, ...]
     publish: tuple[float, ...] = ()  # seconds; empty where ROS is not importable
     track: tuple[float, ...] = ()  # seconds; empty where nothing was found that could be followed
+    shortlist: tuple[float, ...] = ()  # seconds, part of coarse; empty where every pose is compared
 
 
 Publish = Callable[[FrameResult], float | None]
@@ -56,20 +58,26 @@ def sample(
     Every frame is asked about once before it counts, as a robot sees the same objects again.
     """
     timings: dict[int, list[StageTimings]] = {n: [] for n in pipelines}
+    listed: dict[int, list[float]] = {n: [] for n in pipelines}
     published: dict[int, list[float]] = {n: [] for n in pipelines}
     tracked: dict[int, list[float]] = {n: [] for n in pipelines}
     warming = min(repeats, len(frames))
+    one = next(iter(pipelines.values()))  # they share the encoder
+    asked = [encode(one, [Query(frame, d, None) for d in detections]) for frame, detections in frames[:repeats]]
     for i in range(-warming, repeats):
         frame, detections = frames[i % len(frames)]
         for n, pipeline in pipelines.items():
             result = pipeline.detect(frame, detections)
+            narrowed = shortlist_seconds(asked[i % len(frames)], pipeline)
             spent = publish_seconds(result, pipeline)
             followed = track_seconds(result, frame, pipeline)
             if i >= 0:
                 timings[n].append(result.timings)
+                listed[n] += [] if narrowed is None else [narrowed]
                 published[n] += [] if spent is None else [spent]
                 tracked[n] += [] if followed is None else [followed]
-    return {n: Samples(tuple(timings[n]), tuple(published[n]), tuple(tracked[n])) for n in pipelines}
+    lists = published, tracked, listed
+    return {n: Samples(tuple(timings[n]), *(tuple(each[n]) for each in lists)) for n in pipelines}
 
 
 def stage_row(samples: Samples, meshes: int, real: int, crops: int) -> StageRow:
@@ -79,6 +87,8 @@ def stage_row(samples: Samples, meshes: int, real: int, crops: int) -> StageRow:
         StageTime(f.name, median_figure([getattr(t, f.name) for t in samples.timings], "s", note))
         for f in fields(StageTimings)
     ]
+    if samples.shortlist:
+        stages.append(StageTime("shortlist", median_figure(samples.shortlist, "s", f"part of coarse; {note}")))
     if samples.track:
         stages.append(StageTime("track", median_figure(samples.track, "s", f"a look at each found object; {note}")))
     if samples.publish:
@@ -91,6 +101,14 @@ def stage_row(samples: Samples, meshes: int, real: int, crops: int) -> StageRow:
 def after_encoder(timings: StageTimings) -> float:
     """Seconds of everything that comes after the encoder."""
     return timings.total - sum(getattr(timings, name) for name in BEFORE_THE_SEARCH)
+
+
+def shortlist_seconds(asked: EncodedQueries, pipeline: Pipeline) -> float | None:
+    """Seconds until it is known which poses of which meshes are compared exactly; None where all are."""
+    shortlist = pipeline.shortlist
+    if shortlist is None:
+        return None
+    return seconds(lambda: shortlist(asked.maps, asked.box_size, [None] * len(asked.maps)), at_least=0)
 
 
 def track_seconds(result: FrameResult, frame: Frame, pipeline: Pipeline) -> float | None:

@@ -1,4 +1,4 @@
-"""On a GPU refinement queues its operators without asking what came out of any. Checked with tensors that have shapes and no numbers."""
+"""On a GPU refinement queues operators without asking what came of any: checked with tensors that have shapes and no numbers."""
 
 from __future__ import annotations
 
