@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pasr_perception.kernels.newton import TOLERANCE
+from pasr_perception.kernels.climb import TOLERANCE
 from pasr_perception.refine.problem import Boxes
 
 OUTWARD = (-1.0, -1.0, 1.0, 1.0)

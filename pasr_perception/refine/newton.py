@@ -1,9 +1,9 @@
 """Refinement by Newton's method over 3, 5 or 6 unknowns (`quadratic.py`), two kinds of steps between true splats.
 
 *Carried steps* go far. The splatted pixels are carried over the crop as the surface that they show moves, and their mean
-cosine is climbed on product maps (`products.py`), where a look costs next to nothing: Lucas and Kanade's alignment (1981) of
-the rendering with the crop, but for eq. 8 itself and with its own second derivatives. Their gradient is the mean of the
-crop's and of the rendering's own, as in efficient second-order minimisation (Benhimane and Malis 2004).
+cosine is climbed on their products with its cells (`products.py`), where a look costs next to nothing: Lucas and Kanade's
+alignment (1981) of the rendering with the crop, but for eq. 8 itself and with its own second derivatives. Their gradient is
+the mean of the crop's and of the rendering's own, as in efficient second-order minimisation (Benhimane and Malis 2004).
 
 *Splat steps* finish. They follow the derivative of the splat, which is that of eq. 8 but for points that come and go, with
 Gauss-Newton's curvature. The residual is not small, though: features of photos and meshes have cosines of 0.2 to 0.5. What
@@ -31,7 +31,8 @@ from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.placement import for_loops
 from pasr_perception.geometry.se3 import exp_so3
 from pasr_perception.kernels import newton as kernels
-from pasr_perception.kernels.newton import BEYOND, CLIMB_STEPS, DAMPING, LATE_TRUST, LEAST_SIMILARITY, RELAX, STIFFEN
+from pasr_perception.kernels.climb import BEYOND, CLIMB_STEPS, DAMPING, LATE_TRUST, RELAX, STIFFEN, Way
+from pasr_perception.kernels.newton import LEAST_SIMILARITY
 from pasr_perception.refine.outline import Outline
 from pasr_perception.refine.problem import Cells, Clouds, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.products import look_up
@@ -168,7 +169,7 @@ def next_pose(problem: Problem, pose: Pose, trust: torch.Tensor, damping: torch.
         box = boxes.edges, boxes.clipped, problem.toll
     numbers = (t.contiguous().numpy() for t in (*box, trust, damping))
     drawn = kernels.Drawn([problem.cells.leading_in_loops(c) for c in problem.crop.tolist()], *numbers)
-    way = kernels.Way(config.unknowns, config.robust_scale, problem.margin, config.coverage_weight, far)
+    way = Way(config.unknowns, config.robust_scale, problem.margin, config.coverage_weight, far)
     found = kernels.next_poses(pose.in_loops, drawn, problem.in_loops, problem.scene.raster, way)
     rotation, moved, similarity, toll = (torch.from_numpy(a) for a in vars(found).values())
     return Ahead(Pose(rotation, moved[:, :2], moved[:, 2]), similarity, toll)
