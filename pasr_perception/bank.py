@@ -14,13 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from pasr_perception.config import BankConfig
 from pasr_perception.geometry.viewpoints import quarter_turn
+from pasr_perception.kernels.compiled import as_numbers
 from pasr_perception.kernels.products import Coded, values
+from pasr_perception.kernels.projection import product
 from pasr_perception.templates import Templates, log_aspect, pool_templates
 
 SAMPLE_ROWS = 6000  # pooled templates that the directions are fitted on
@@ -52,8 +56,17 @@ class Basis:
         return self.directions.shape[1]
 
     def project(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Pooled maps [..., b*b, D] -> [..., r]."""
-        return (pooled @ self.channels).flatten(-2) @ self.directions
+        """Pooled maps [..., b*b, D] of a few crops -> [..., r]."""
+        flat = (pooled @ self.channels).flatten(-2)
+        if flat.device.type != "cpu":
+            return flat @ self.directions
+        found = product(flat.view(-1, flat.shape[-1]).numpy(), self._halves)
+        return torch.from_numpy(found).view(*flat.shape[:-1], -1)
+
+    @cached_property
+    def _halves(self) -> np.ndarray:
+        """The directions in half precision, which is more than what is compared with them has."""
+        return as_numbers(self.directions.half())
 
 
 @dataclass(frozen=True)
@@ -125,9 +138,9 @@ class Bank:
         return [BankMesh(BankRows(*r), *rest) for r, *rest in split]
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
-        parts = {"basis": self.basis, "rows": self.rows, "first": self.first}
+        parts: dict[str, Basis | BankRows] = {"basis": self.basis, "rows": self.rows, "first": self.first}
         own = {name: value for name, value in vars(self).items() if name not in parts}
-        nested = {f"{name}.{field}": value for name, part in parts.items() for field, value in vars(part).items()}
+        nested = {f"{name}.{f.name}": getattr(part, f.name) for name, part in parts.items() for f in fields(part)}
         return own | nested | {"basis.blocks": torch.tensor(self.basis.blocks)}
 
     @classmethod
@@ -224,7 +237,15 @@ def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def pool_maps(maps: torch.Tensor, blocks: int) -> torch.Tensor:
     """Feature maps [B, D, g, g] averaged over blocks of cells: [B, b*b, D]."""
-    return torch.nn.functional.adaptive_avg_pool2d(maps, blocks).flatten(2).transpose(1, 2)
+    share = _pooling(maps.shape[-1], blocks).to(maps)
+    return share @ maps.flatten(2).transpose(1, 2)
+
+
+@lru_cache(maxsize=8)
+def _pooling(grid: int, blocks: int) -> torch.Tensor:
+    """Which share of every block [b*b, g*g] a cell is; blocks overlap where they do not divide the grid."""
+    cells = torch.eye(grid * grid).unflatten(1, (grid, grid))
+    return torch.nn.functional.adaptive_avg_pool2d(cells, blocks).flatten(1).T.contiguous()
 
 
 def fit_basis(clouds: Sequence[tuple[Templates, torch.Tensor]], grid: int, config: BankConfig, seed: int = 0) -> Basis:

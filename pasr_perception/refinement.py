@@ -26,12 +26,12 @@ from pasr_perception.refine import (
     Hypotheses,
     Pose,
     RenderScene,
-    outline_size,
     polish,
     refine,
     splat_margin,
 )
-from pasr_perception.templates import outline_mismatch
+from pasr_perception.refine.outline import outline
+from pasr_perception.templates import log_aspect
 from pasr_perception.types import Candidates, Crop
 
 
@@ -104,7 +104,7 @@ class Refinement:
         back = quarter_turns(heads.turn)
         shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
         pose = Pose(back @ result.rotation, shift, result.log_scale)
-        mismatch = self._mismatch(pose.rotation, clouds.outer_of(start.cloud), boxes.chosen(heads.crop))
+        mismatch = self._mismatch(pose.rotation, clouds.outer.index_select(0, start.cloud), boxes.chosen(heads.crop))
         agreement = self._agreement(pose, start.cloud, clouds, heads.crop, crops)
         spread = self.space.rivals.spread[heads.mesh].to(self.device)
         value = values(result.similarity, mismatch, agreement, spread, self.config)
@@ -162,8 +162,9 @@ class Refinement:
 
     def _mismatch(self, rotation: torch.Tensor, outer: torch.Tensor, boxes: Boxes) -> torch.Tensor:
         """How much outlines [H] differ in aspect from their boxes; outer [H, K, 3]."""
-        outline = outline_size(outer, rotation, self.scene.view)
-        return outline_mismatch(outline, boxes.edges[:, 2:] - boxes.edges[:, :2]).diagonal()
+        edges = outline(outer, rotation, self.scene.view).edges
+        log_aspects = (log_aspect(e[:, 2:] - e[:, :2]) for e in (edges, boxes.edges))
+        return torch.sub(*log_aspects).abs()
 
     def _agreement(
         self, pose: Pose, cloud: torch.Tensor, clouds: Clouds, crop: torch.Tensor, crops: Sequence[Crop]

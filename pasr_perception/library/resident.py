@@ -49,8 +49,8 @@ class ResidentMesh:
 
     @cached_property
     def outer(self) -> torch.Tensor:
-        """Indices [K] of the points that may form its outline."""
-        return outer_points(self.points)
+        """The points [K, 3] that may form its outline."""
+        return self.points[outer_points(self.points)]
 
     @property
     def chroma(self) -> torch.Tensor:
@@ -65,7 +65,7 @@ class ResidentMesh:
     @cached_property
     def outline_points(self) -> np.ndarray:
         """Those of the surface [K, 3] that may form its outline."""
-        return self.surface[self.outer.cpu().numpy()]
+        return self.outer.cpu().double().numpy()
 
     @property
     def bytes(self) -> int:

@@ -7,7 +7,7 @@ import torch
 from pasr_perception.config import RefineConfig
 from pasr_perception.refine.adamw import refine_adamw
 from pasr_perception.refine.newton import polish, refine_newton
-from pasr_perception.refine.outline import outer_points, outline_size
+from pasr_perception.refine.outline import outer_points
 from pasr_perception.refine.problem import Boxes, Cells, Clouds, Contest, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.similarity import similarity, splat_margin
 
@@ -21,7 +21,6 @@ __all__ = [
     "Refined",
     "RenderScene",
     "outer_points",
-    "outline_size",
     "polish",
     "refine",
     "similarity",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pasr_perception.geometry.placement import Placement, ViewSpec, for_loops, place, project
+from pasr_perception.geometry.placement import Placement, ViewSpec, for_loops, place
 from pasr_perception.kernels import outline as kernels
 
 OUTER_POINTS = 512  # 0.4 % of a sphere's radius is lost at most, a 25th of a pixel
@@ -80,10 +80,3 @@ def outline_in_tensors(outer: torch.Tensor, rotation: torch.Tensor, view: ViewSp
     focal = placement.focal[:, None]
     edges_rate = focal[..., None] * (rate + edge[..., None] * zoom_rate[:, None])
     return Outline(placement, offset_rate, zoom_rate, 0.5 + focal * edge, edges_rate)
-
-
-def outline_size(points: torch.Tensor, rotation: torch.Tensor, view: ViewSpec) -> torch.Tensor:
-    """Width and height [H, 2], in crop sizes, of the outline of points [H, N, 3] at rotations [H, 3, 3]."""
-    rotated = points @ rotation.transpose(1, 2)
-    uv = project(rotated, place(rotated, view), 1)[0]
-    return uv.amax(1) - uv.amin(1)

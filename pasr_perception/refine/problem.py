@@ -30,7 +30,7 @@ class Clouds:
 
     points: torch.Tensor  # [C, N, 3] normalised frame
     parts: torch.Tensor | Sequence[torch.Tensor]  # the features [N, D] of each, apart since they are megabytes
-    outer: torch.Tensor | None = None  # [C, K] int64, `outer_points` of each where they are known already
+    known_outer: torch.Tensor | None = None  # [C, K, 3] the `outer_points` of each where they are known already
     channels: torch.Tensor | None = None  # [D, R] orthonormal, the leading ones of the library where they are known
     chroma: torch.Tensor | None = None  # [C, N, 2] 0 of clouds without; None where none has any
     rough: Sequence[torch.Tensor] | None = None  # the leading channels [N, R] of each where they are known already
@@ -46,16 +46,15 @@ class Clouds:
     def in_loops(self) -> list[Cloud]:
         """Each as the CPU's loops read it."""
         rough = [self.leading(part.float()) for part in self.parts] if self.rough is None else self.rough
-        outer = self.outer_of(torch.arange(len(self.points)))
-        each = zip(self.points, self.parts, rough, outer, strict=True)
+        each = zip(self.points, self.parts, rough, self.outer, strict=True)
         return [Cloud(*(as_numbers(t) for t in tensors)) for tensors in each]
 
-    def outer_of(self, cloud: torch.Tensor) -> torch.Tensor:
-        """The points [H, K, 3] that may form the outlines of clouds [H]."""
-        outer = self.outer
-        if outer is None:
-            outer = torch.stack([outer_points(points) for points in self.points])
-        return self.points[cloud[:, None], outer[cloud]]
+    @cached_property
+    def outer(self) -> torch.Tensor:
+        """The points [C, K, 3] that may form the outlines of each."""
+        if self.known_outer is not None:
+            return self.known_outer
+        return torch.stack([points[outer_points(points)] for points in self.points])
 
     def leading(self, features: torch.Tensor) -> torch.Tensor:
         """The leading channels [..., R] of features [..., D], enough for where to look; all where none are known."""

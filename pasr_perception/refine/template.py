@@ -46,7 +46,7 @@ class Problem:
     ) -> Problem:
         """maps [B, D, g, g] hold unit features, or are their cells already."""
         boxes = start.boxes if config.moves_in_image else None  # else the outline fills the box by its placement
-        outer = clouds.outer_of(start.cloud)
+        outer = clouds.outer.index_select(0, start.cloud)
         cells = maps if isinstance(maps, Cells) else Cells(maps, clouds)
         toll = outer.new_full((len(start.crop),), config.coverage_weight)
         return cls(start.cloud, start.crop, boxes, clouds, outer, cells, scene, config, toll)

@@ -135,6 +135,21 @@ def test_values_are_exact_products_of_the_first_numbers_of_chosen_rows_less_what
         torch.testing.assert_close(plain, crops.similarity(rows, index, 1040))
 
 
+def test_crops_are_projected_as_by_a_product() -> None:
+    generator = torch.Generator().manual_seed(0)
+    basis = Basis(torch.randn(24, 16, generator=generator), torch.randn(49 * 16, 40, generator=generator), 7)
+    pooled = torch.randn(2, 3, 49, 24, generator=generator)
+    expected = (pooled @ basis.channels).flatten(2) @ basis.directions
+    torch.testing.assert_close(basis.project(pooled), expected, rtol=1e-3, atol=2e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("grid", "blocks"), [(28, 7), (9, 4)])
+def test_pooling_is_that_of_torch(grid: int, blocks: int) -> None:
+    maps = torch.randn(2, 5, grid, grid, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.adaptive_avg_pool2d(maps, blocks).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(pool_maps(maps, blocks), expected)
+
+
 def test_a_bank_survives_its_tensors() -> None:
     clouds = [cloud(seed) for seed in range(2)]
     basis = fit_basis(clouds, GRID, BankConfig(BLOCKS, 8, 10))

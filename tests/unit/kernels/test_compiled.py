@@ -23,6 +23,7 @@ from pasr_perception.kernels import (
     poses,
     prepare,
     products,
+    projection,
     splat,
     surface,
     visit,
@@ -30,6 +31,7 @@ from pasr_perception.kernels import (
 
 KERNELS = (
     products._values,
+    projection._product,
     poses._scores,
     placement.place_one,
     placement.project_one,

@@ -37,7 +37,7 @@ def given(grid: int) -> Given:
     contest = Contest((3, 2), numbers(COUNT), numbers(COUNT))
     start = Hypotheses(numbers(COUNT, 3, 3), indices(COUNT), indices(COUNT), boxes, contest)
     clouds = Clouds(
-        numbers(CLOUDS, POINTS, 3), numbers(CLOUDS, POINTS, CHANNELS), indices(CLOUDS, OUTER), numbers(CHANNELS, 8)
+        numbers(CLOUDS, POINTS, 3), numbers(CLOUDS, POINTS, CHANNELS), numbers(CLOUDS, OUTER, 3), numbers(CHANNELS, 8)
     )
     return Given(start, clouds, Cells(numbers(2, CHANNELS, grid, grid), clouds))
 

@@ -9,7 +9,7 @@ import torch
 
 from pasr_perception.geometry.placement import ViewSpec, place, project
 from pasr_perception.geometry.se3 import exp_so3
-from pasr_perception.refine.outline import image_rate, outer_points, outline, outline_in_tensors, outline_size
+from pasr_perception.refine.outline import image_rate, outer_points, outline, outline_in_tensors
 
 STEP = 1e-6
 
@@ -22,8 +22,8 @@ def points(stage: Any) -> torch.Tensor:
 def test_outer_points_bound_the_outline(stage: Any, points: torch.Tensor) -> None:
     rotation = stage.poses(20, 1).double()
     outer = points[outer_points(points)].expand(20, -1, -1)
-    few = outline_size(outer, rotation, ViewSpec())
-    every = outline_size(points.expand(20, -1, -1), rotation, ViewSpec())
+    few, every = (outline(p, rotation, ViewSpec()).edges for p in (outer, points.expand(20, -1, -1)))
+    few, every = (edges[:, 2:] - edges[:, :2] for edges in (few, every))
     torch.testing.assert_close(few, every, rtol=0.01, atol=0)
 
 
