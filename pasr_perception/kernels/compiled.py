@@ -73,9 +73,12 @@ def trial(function: Callable[[], None]) -> Callable[[], None]:
 
 
 def prepare() -> None:
-    """Compile all kernels now, which takes seconds on a machine that has not done it before: no frame shall wait for it."""
-    began = time.perf_counter()
+    """Compile all kernels now, which takes half a minute on a machine that has not done it before: no frame shall wait for it."""
+    began, said = time.perf_counter(), False
     for function in _trials:
+        if not said and time.perf_counter() - began > WORTH_SAYING_S:
+            said = True
+            logger.info("compiling the CPU's kernels, which takes half a minute once on a machine")
         try:
             function()
         except OSError as error:  # of writing numba's cache; what was compiled is there
