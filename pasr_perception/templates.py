@@ -22,7 +22,8 @@ import torch
 from pasr_perception.geometry.placement import ViewSpec, place, project
 from pasr_perception.kernels.compiled import as_numbers
 from pasr_perception.kernels.poses import SparseWeights, scores
-from pasr_perception.render.splat import MIN_WEIGHT_SUM, SplatConfig, composite, rasterise
+from pasr_perception.kernels.splat import MIN_WEIGHT_SUM
+from pasr_perception.render.splat import SplatConfig, composite, rasterise
 
 POSES_PER_BLOCK = 64  # bounds memory while templates are built
 

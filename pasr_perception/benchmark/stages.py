@@ -63,7 +63,7 @@ def sample(
     tracked: dict[int, list[float]] = {n: [] for n in pipelines}
     warming = min(repeats, len(frames))
     one = next(iter(pipelines.values()))  # they share the encoder
-    asked = [encode(one, [Query(frame, d, None) for d in detections]) for frame, detections in frames[:repeats]]
+    asked = [encode(one, [Query(frame, d, None) for d in detections]) for frame, detections in frames]
     for i in range(-warming, repeats):
         frame, detections = frames[i % len(frames)]
         for n, pipeline in pipelines.items():

@@ -29,6 +29,23 @@ class Outlined(NamedTuple):
         return cls(*(np.empty(shape, np.float32) for shape in ((4,), (2, 3), (3,), (4,), (4, 3))))
 
 
+class Posed(NamedTuple):
+    """One hypothesis' pose with its outline."""
+
+    rotation: np.ndarray  # [3, 3]
+    moved: np.ndarray  # [3] shift in crop sizes and log scale
+    at: Outlined
+
+
+class Carrying(NamedTuple):
+    """Pixels that are carried over a crop from where they were splatted."""
+
+    pixels: Pixels
+    cells: np.ndarray  # [S*S, R] of the crop
+    correction: np.ndarray  # [P, 2] from where a surface lies, on average of its points, to its pixel's middle
+    tilt: np.ndarray  # [P, 2] makes the gradient the mean of the crop's and of the rendering's own
+
+
 class Model(NamedTuple):
     """Value [1], gradient [6] and the lower half of the negated Hessian [6, 6]."""
 
@@ -96,19 +113,9 @@ def look_up(
 
 
 @kernel
-def _moving(
-    surface: np.ndarray,
-    rotation: np.ndarray,
-    moved: np.ndarray,
-    at: Outlined,
-    size: int,
-    pixel: np.ndarray,
-    rate: np.ndarray,
-) -> None:
-    """Where a piece of surface [3] is, to pixel [2], and how that goes with the unknowns, to rate [2, 6].
-
-    moved [3] is shift and log scale.
-    """
+def _moving(surface: np.ndarray, pose: Posed, size: int, pixel: np.ndarray, rate: np.ndarray) -> None:
+    """Where a piece of surface [3] is, to pixel [2], and how that goes with the unknowns, to rate [2, 6]."""
+    rotation, moved, at = pose.rotation, pose.moved, pose.at
     wide, half = np.float32(size), np.float32(0.5)
     p_x = rotation[0, 0] * surface[0] + rotation[0, 1] * surface[1] + rotation[0, 2] * surface[2]
     p_y = rotation[1, 0] * surface[0] + rotation[1, 1] * surface[1] + rotation[1, 2] * surface[2]
@@ -142,38 +149,25 @@ def _add(w: float, looked: np.ndarray, rate: np.ndarray, model: Model) -> None:
 
 
 @kernel
-def splat_terms(pixels: Pixels, rotation: np.ndarray, moved: np.ndarray, at: Outlined, size: int, model: Model) -> None:
+def splat_terms(pixels: Pixels, pose: Posed, size: int, model: Model) -> None:
     """Adds what the pixels' pull and metric say at the pose that they were splatted at."""
     pixel, rate, looked = np.empty(2, np.float32), np.empty((2, UNKNOWNS), np.float32), np.zeros(6, np.float32)
     for i in range(pixels.weight.shape[0]):
-        _moving(pixels.surface[i], rotation, moved, at, size, pixel, rate)
+        _moving(pixels.surface[i], pose, size, pixel, rate)
         looked[1], looked[2] = pixels.pull[i, 0], pixels.pull[i, 1]
         looked[3], looked[4], looked[5] = -pixels.metric[i, 0, 0], -pixels.metric[i, 0, 1], -pixels.metric[i, 1, 1]
         _add(pixels.weight[i], looked, rate, model)
 
 
 @kernel
-def settle(
-    pixels: Pixels,
-    cells: np.ndarray,
-    rotation: np.ndarray,
-    moved: np.ndarray,
-    at: Outlined,
-    size: int,
-    correction: np.ndarray,
-    tilt: np.ndarray,
-    model: Model,
-) -> None:
-    """Before pixels are carried from where they were splatted: correction [P, 2] to their middles, tilt [P, 2], the model there.
-
-    A surface lies where its points are on average, its pixel where the cell is. The tilt makes the gradient the mean of the
-    crop's and of the rendering's own.
-    """
+def settle(carried: Carrying, pose: Posed, size: int, model: Model) -> None:
+    """Before pixels are carried from where they were splatted: fills correction and tilt, and adds the model there."""
+    pixels, correction, tilt = carried.pixels, carried.correction, carried.tilt
     pixel, rate, looked = np.empty(2, np.float32), np.empty((2, UNKNOWNS), np.float32), np.empty(6, np.float32)
     weight, tap = np.empty((2, 3, 4), np.float32), np.empty((2, 4), np.int64)
     for i in range(pixels.weight.shape[0]):
-        _moving(pixels.surface[i], rotation, moved, at, size, pixel, rate)
-        look_up(pixels.feature[i], cells, size, pixels.middle[i], weight, tap, looked)
+        _moving(pixels.surface[i], pose, size, pixel, rate)
+        look_up(pixels.feature[i], carried.cells, size, pixels.middle[i], weight, tap, looked)
         for axis in range(2):
             correction[i, axis] = pixels.middle[i, axis] - pixel[axis]
             tilt[i, axis] = (pixels.pull[i, axis] - looked[1 + axis]) / 2
@@ -182,25 +176,16 @@ def settle(
 
 
 @kernel
-def carry(
-    pixels: Pixels,
-    cells: np.ndarray,
-    rotation: np.ndarray,
-    moved: np.ndarray,
-    at: Outlined,
-    size: int,
-    correction: np.ndarray,
-    tilt: np.ndarray,
-    model: Model,
-) -> None:
-    """Adds what the crop's cells [S*S, R] say of the pixels at another pose."""
+def carry(carried: Carrying, pose: Posed, size: int, model: Model) -> None:
+    """Adds what the crop's cells say of the pixels at another pose."""
+    pixels, tilt = carried.pixels, carried.tilt
     pixel, rate, looked = np.empty(2, np.float32), np.empty((2, UNKNOWNS), np.float32), np.empty(6, np.float32)
     weight, tap = np.empty((2, 3, 4), np.float32), np.empty((2, 4), np.int64)
     for i in range(pixels.weight.shape[0]):
-        _moving(pixels.surface[i], rotation, moved, at, size, pixel, rate)
+        _moving(pixels.surface[i], pose, size, pixel, rate)
         for axis in range(2):
-            pixel[axis] += correction[i, axis]
-        look_up(pixels.feature[i], cells, size, pixel, weight, tap, looked)
+            pixel[axis] += carried.correction[i, axis]
+        look_up(pixels.feature[i], carried.cells, size, pixel, weight, tap, looked)
         for axis in range(2):
             looked[0] += tilt[i, axis] * (pixel[axis] - pixels.middle[i, axis])
             looked[1 + axis] += tilt[i, axis]

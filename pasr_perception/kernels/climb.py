@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.carried import UNKNOWNS, Model, Outlined, carry, settle, splat_terms
+from pasr_perception.kernels.carried import UNKNOWNS, Carrying, Model, Outlined, Posed, carry, settle, splat_terms
 from pasr_perception.kernels.compiled import kernel
 from pasr_perception.kernels.outline import outline_one
 from pasr_perception.kernels.surface import Pixels
@@ -45,10 +45,11 @@ class Box(NamedTuple):
 
 
 @kernel
-def _less_coverage(box: Box, moved: np.ndarray, at: Outlined, margin: float, model: Model) -> None:
+def _less_coverage(box: Box, pose: Posed, margin: float, model: Model) -> None:
     """The same less what missing the box costs: `refine.coverage`."""
     if box.toll[0] == 0:
         return
+    moved, at = pose.moved, pose.at
     half, share, rate = np.float32(0.5), box.toll[0] / np.float32(4), np.zeros(UNKNOWNS, np.float32)
     scale, tolerance = np.exp(moved[2] + np.float32(margin)), np.float32(TOLERANCE)
     for e in range(4):
@@ -145,32 +146,31 @@ def climb(
     cells: np.ndarray,
     pixels: Pixels,
     box: Box,
-    rotation: np.ndarray,
-    moved: np.ndarray,
-    at: Outlined,
+    pose: Posed,
     trust: np.float32,
     raster: Raster,
     way: Way,
 ) -> None:
-    """Move a pose, rotation [3, 3] and moved [3], to the best within trust that pixels carried over cells [S*S, R] lead to."""
-    correction, tilt = np.empty_like(pixels.pull), np.empty_like(pixels.pull)
+    """Move a pose to the best within trust that pixels carried over cells [S*S, R] lead to; its outline is scratch afterwards."""
+    rotation, moved = pose.rotation, pose.moved
+    carried = Carrying(pixels, cells, np.empty_like(pixels.pull), np.empty_like(pixels.pull))
     now = Model(np.zeros(1, np.float32), np.zeros(UNKNOWNS, np.float32), np.zeros((UNKNOWNS, UNKNOWNS), np.float32))
-    settle(pixels, cells, rotation, moved, at, raster.size, correction, tilt, now)
-    _less_coverage(box, moved, at, way.margin, now)
+    settle(carried, pose, raster.size, now)
+    _less_coverage(box, pose, way.margin, now)
     damping, step, away = np.float32(DAMPING), np.empty(UNKNOWNS, np.float32), np.empty(1, np.float32)
     began, began_moved = rotation.copy(), moved.copy()
-    next_rotation, next_moved = np.empty_like(rotation), np.empty_like(moved)
+    ahead = Posed(np.empty_like(rotation), np.empty_like(moved), pose.at)
     for _ in range(CLIMB_STEPS):
         _step(now, way.unknowns, damping, trust, step)
-        _turned(step[:3], rotation, next_rotation)
-        next_moved[:] = moved + step[3:]
-        outlined(outer, next_rotation, raster, at)
+        _turned(step[:3], rotation, ahead.rotation)
+        ahead.moved[:] = moved + step[3:]
+        outlined(outer, ahead.rotation, raster, ahead.at)
         there = Model(np.zeros(1, np.float32), np.zeros_like(now.gradient), np.zeros_like(now.curvature))
-        carry(pixels, cells, next_rotation, next_moved, at, raster.size, correction, tilt, there)
-        _less_coverage(box, next_moved, at, way.margin, there)
-        _distance(next_rotation, next_moved, began, began_moved, away)
+        carry(carried, ahead, raster.size, there)
+        _less_coverage(box, ahead, way.margin, there)
+        _distance(ahead.rotation, ahead.moved, began, began_moved, away)
         if there.value[0] > now.value[0] and away[0] <= np.float32(BEYOND) * trust:
-            rotation[:], moved[:], now = next_rotation, next_moved, there
+            rotation[:], moved[:], now = ahead.rotation, ahead.moved, there
             damping *= np.float32(RELAX)
         else:
             damping *= np.float32(STIFFEN)
@@ -178,21 +178,13 @@ def climb(
 
 @kernel
 def splat_step(
-    pixels: Pixels,
-    box: Box,
-    rotation: np.ndarray,
-    moved: np.ndarray,
-    at: Outlined,
-    trust: np.float32,
-    damping: np.float32,
-    raster: Raster,
-    way: Way,
+    pixels: Pixels, box: Box, pose: Posed, trust: np.float32, damping: np.float32, raster: Raster, way: Way
 ) -> None:
-    """Move a pose, rotation [3, 3] and moved [3], by the splat's derivative."""
+    """Move a pose by the splat's derivative."""
     model = Model(np.zeros(1, np.float32), np.zeros(UNKNOWNS, np.float32), np.zeros((UNKNOWNS, UNKNOWNS), np.float32))
-    splat_terms(pixels, rotation, moved, at, raster.size, model)
-    _less_coverage(box, moved, at, way.margin, model)
+    splat_terms(pixels, pose, raster.size, model)
+    _less_coverage(box, pose, way.margin, model)
     step = np.empty(UNKNOWNS, np.float32)
     _step(model, way.unknowns, damping, min(trust, np.float32(LATE_TRUST)), step)
-    _turned(step[:3], rotation.copy(), rotation)
-    moved += step[3:]
+    _turned(step[:3], pose.rotation.copy(), pose.rotation)
+    pose.moved[:] += step[3:]

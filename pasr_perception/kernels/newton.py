@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pasr_perception.kernels.carried import UNKNOWNS, Model, Outlined, splat_terms
+from pasr_perception.kernels.carried import UNKNOWNS, Model, Outlined, Posed, splat_terms
 from pasr_perception.kernels.climb import Box, Way, climb, outlined, splat_step
 from pasr_perception.kernels.compiled import trial
 from pasr_perception.kernels.cores import on_all_cores
-from pasr_perception.kernels.splat import mean_cosine
 from pasr_perception.kernels.surface import Cloud, Pixels, cut, keep
-from pasr_perception.kernels.visit import Compared, Poses, Raster, Splat, one_of_each, splat_one
+from pasr_perception.kernels.visit import Compared, Poses, Raster, Splat, compare_one, one_of_each, splat_one
 
 LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 
@@ -64,12 +63,6 @@ def _pieces(
     return pixels, splat
 
 
-def _compare(cloud: Cloud, cells: np.ndarray, splat: Splat, raster: Raster, similarity: np.ndarray) -> None:
-    """Eq. 8 of one splat, to similarity [1]."""
-    radius = raster.radius**2
-    mean_cosine(splat.uv, splat.taken, splat.filled, cloud.features, cells, raster.size, radius, similarity)
-
-
 def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, way: Way) -> Ahead:
     """Where H hypotheses go from poses."""
     found = Ahead(poses.rotation.copy(), poses.moved.copy(), np.empty(len(poses.moved), np.float32), drawn.toll.copy())
@@ -77,16 +70,20 @@ def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, w
     def one(h: int) -> None:
         cloud, cells, rotation, moved = compared.clouds[h], compared.cells[h], found.rotation[h], found.moved[h]
         pixels, splat = _pieces(cloud, cells, rotation, moved, raster, way.robust)
-        at, toll, similarity = Outlined.room(), found.toll[h : h + 1], found.similarity[h : h + 1]
-        _compare(cloud, cells, splat, raster, similarity)
+        pose, toll, similarity = (
+            Posed(rotation, moved, Outlined.room()),
+            found.toll[h : h + 1],
+            found.similarity[h : h + 1],
+        )
+        compare_one(cloud, cells, raster, splat, similarity)
         if np.isnan(toll[0]):
             toll[0] = way.share * max(similarity[0], LEAST_SIMILARITY)
         box = Box(drawn.edges[h], drawn.clipped[h], toll)
-        outlined(cloud.outer, rotation, raster, at)
+        outlined(cloud.outer, rotation, raster, pose.at)
         if way.far:
-            climb(cloud.outer, drawn.leading[h], pixels, box, rotation, moved, at, drawn.trust[h], raster, way)
+            climb(cloud.outer, drawn.leading[h], pixels, box, pose, drawn.trust[h], raster, way)
         else:
-            splat_step(pixels, box, rotation, moved, at, drawn.trust[h], drawn.damping[h], raster, way)
+            splat_step(pixels, box, pose, drawn.trust[h], drawn.damping[h], raster, way)
 
     on_all_cores(one, len(found.rotation))
     return found
@@ -105,11 +102,11 @@ def splat_models(poses: Poses, compared: Compared, raster: Raster, robust: float
     def one(h: int) -> None:
         cloud, cells, rotation, moved = compared.clouds[h], compared.cells[h], poses.rotation[h], poses.moved[h]
         pixels, splat = _pieces(cloud, cells, rotation, moved, raster, robust)
-        found.covered[h], at = (splat.filled > 0).sum(), Outlined.room()
-        _compare(cloud, cells, splat, raster, found.similarity[h : h + 1])
-        outlined(cloud.outer, rotation, raster, at)
+        found.covered[h], pose = (splat.filled > 0).sum(), Posed(rotation, moved, Outlined.room())
+        compare_one(cloud, cells, raster, splat, found.similarity[h : h + 1])
+        outlined(cloud.outer, rotation, raster, pose.at)
         model = Model(np.zeros(1, np.float32), found.gradient[h], found.curvature[h])
-        splat_terms(pixels, rotation, moved, at, raster.size, model)
+        splat_terms(pixels, pose, raster.size, model)
 
     on_all_cores(one, count)
     found.curvature[:] += np.tril(found.curvature, -1).transpose(0, 2, 1)

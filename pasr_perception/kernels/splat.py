@@ -14,6 +14,7 @@ from pasr_perception.kernels.compiled import exact_kernel, kernel, number, trial
 from pasr_perception.kernels.cores import each_on_all_cores
 
 AT_ONCE = 4  # points that share what reading and writing a sum of features costs
+MIN_WEIGHT_SUM = 1e-4  # of a pixel's points together: NormWeightedCompositor's floor
 REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
 
 

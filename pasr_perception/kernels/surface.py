@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pasr_perception.kernels.compiled import kernel
-from pasr_perception.kernels.splat import AT_ONCE, add_four
+from pasr_perception.kernels.splat import AT_ONCE, MIN_WEIGHT_SUM, add_four
 
 PIXELS_ENOUGH = 200  # covered pixels of a hypothesis beyond which every second one says the same
 RESIDUAL_FLOOR = (
@@ -16,7 +16,6 @@ RESIDUAL_FLOOR = (
 )
 LEAST_LENGTH = 1e-8  # of what a pixel shows
 LEAST_COSINE = 0.05  # of a pixel's curvature, which is that of a match
-LEAST_WEIGHT = 1e-4  # of a pixel's points together: NormWeightedCompositor's floor
 
 
 class Cloud(NamedTuple):
@@ -99,7 +98,7 @@ def _cut_one(
         product += shown[d] * cell[d]
         along_x += by_x[d] * shown[d]
         along_y += by_y[d] * shown[d]
-    total = max(total, np.float32(LEAST_WEIGHT))
+    total = max(total, np.float32(MIN_WEIGHT_SUM))
     scale = np.float32(1) / (total * max(math.sqrt(square) / total, np.float32(LEAST_LENGTH)))  # 1 / length shown
     along_x *= scale * scale
     along_y *= scale * scale

@@ -75,6 +75,13 @@ def splat_one(points: np.ndarray, rotation: np.ndarray, moved: np.ndarray, raste
 
 
 @kernel
+def compare_one(cloud: Cloud, cells: np.ndarray, raster: Raster, splat: Splat, out: np.ndarray) -> None:
+    """Eq. 8 of a cloud's splat with a crop, to out [1]."""
+    radius = raster.radius * raster.radius
+    mean_cosine(splat.uv, splat.taken, splat.filled, cloud.features, cells, raster.size, radius, out)
+
+
+@kernel
 def _visit(
     cloud: Cloud,
     cells: np.ndarray,
@@ -85,8 +92,7 @@ def _visit(
     out: np.ndarray,
 ) -> None:
     splat_one(cloud.points, rotation, moved, raster, splat)
-    radius = raster.radius * raster.radius
-    mean_cosine(splat.uv, splat.taken, splat.filled, cloud.features, cells, raster.size, radius, out)
+    compare_one(cloud, cells, raster, splat, out)
 
 
 def visits(poses: Poses, compared: Compared, raster: Raster) -> np.ndarray:

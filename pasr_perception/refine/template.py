@@ -9,6 +9,7 @@ import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.placement import for_loops, project
+from pasr_perception.kernels.splat import MIN_WEIGHT_SUM
 from pasr_perception.kernels.surface import LEAST_COSINE, LEAST_LENGTH, PIXELS_ENOUGH, RESIDUAL_FLOOR
 from pasr_perception.kernels.visit import Compared, visits
 from pasr_perception.refine.coverage import coverage
@@ -21,7 +22,6 @@ from pasr_perception.refine.similarity import (
     seen_features,
     splat_margin,
 )
-from pasr_perception.render.splat import MIN_WEIGHT_SUM
 
 AnyVisited = TypeVar("AnyVisited", bound="Visited")
 

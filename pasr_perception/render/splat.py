@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pasr_perception.kernels.splat import REACH_MARGIN, Splatting, take_all
+from pasr_perception.kernels.splat import MIN_WEIGHT_SUM, REACH_MARGIN, Splatting, take_all
 
-MIN_WEIGHT_SUM = 1e-4  # NormWeightedCompositor's floor
 CANDIDATES_PER_BLOCK = 2**24  # (point, pixel) pairs looked at together
 DEPTH_BITS = 31  # of a float32 that is not negative
 LARGEST_IN_LOOPS = 2**20  # pixels; beyond, a table of all of them is more than what most points cover

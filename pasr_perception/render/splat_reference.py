@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from pasr_perception.render.splat import MIN_WEIGHT_SUM, Fragments, SplatConfig, check_projected
+from pasr_perception.kernels.splat import MIN_WEIGHT_SUM
+from pasr_perception.render.splat import Fragments, SplatConfig, check_projected
 
 
 def rasterise(uv: torch.Tensor, depth: torch.Tensor, config: SplatConfig) -> Fragments:

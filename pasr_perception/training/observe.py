@@ -24,11 +24,12 @@ from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.geometry.placement import ViewSpec, project
 from pasr_perception.geometry.viewpoints import UP_AXES, up_rotation, view_poses
+from pasr_perception.kernels.splat import MIN_WEIGHT_SUM
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.library.meshes import MeshError, has_colour, load_mesh
 from pasr_perception.library.sample import SurfaceSamples, normalised, sample_colours, sample_surface
 from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background
-from pasr_perception.render.splat import MIN_WEIGHT_SUM, SplatConfig, rasterise
+from pasr_perception.render.splat import SplatConfig, rasterise
 
 GAMMA = 2.2  # of the rendered views, before the camera
 DIRECTIONS = 96  # viewpoints that a look's views are drawn from

@@ -190,3 +190,8 @@ def test_a_fresh_process_that_fails_is_told_in_words(
     assert fresh_process.in_fresh_process(request) == "ended by signal 9"
     done.returncode, done.stderr = 1, "Traceback\nLibraryError: no such library\n"
     assert fresh_process.in_fresh_process(request) == "ended with status 1: LibraryError: no such library"
+
+
+def test_there_may_be_more_frames_than_repeats(subject: Any, queries: list[Query]) -> None:
+    found = sample({3: subject.pipeline()}, frames_to_ask(queries, 1, 3), 2)[3]
+    assert len(found.timings) == len(found.shortlist) == 2

@@ -36,7 +36,7 @@ KERNELS = (
     placement.place_one,
     placement.project_one,
     splat.take_one,
-    splat.mean_cosine,
+    visit.compare_one,
     chroma._of_templates,
     chroma._of_splat,
     carried.splat_terms,
