@@ -86,9 +86,8 @@ def grow_bank(bank: Bank, origin: Sequence[int], real: int, seed: int) -> Bank:
     noise = JITTER * torch.nn.functional.normalize(noise, dim=1)  # drawn once: a copy takes a stretch of it
     first = torch.randint(NOISE_ROWS, (len(origin),), generator=generator).tolist()
     pose = torch.cat([source[index].pose for index in origin])
-    rows = BankRows(
-        torch.empty(len(pose), bank.basis.rank, dtype=torch.int8), torch.empty(len(pose)), torch.empty(len(pose))
-    )
+    like = source[0].rows
+    rows = BankRows(*(torch.empty(len(pose), *t.shape[1:], dtype=t.dtype) for t in vars(like).values()))
     firsts, end = [], 0
     for i, index in enumerate(origin):
         mine = source[index].rows
@@ -115,7 +114,7 @@ def _jittered(rows: BankRows, noise: torch.Tensor) -> BankRows:
     plain = rows.code.float() * rows.step[:, None]
     length = plain.norm(dim=1, keepdim=True)
     moved = torch.nn.functional.normalize(plain + length * noise, dim=1) * length
-    return BankRows(*quantised(moved), rows.aspect)
+    return BankRows.of(*quantised(moved), rows.aspect)
 
 
 def repose(source: MeshLibrary, out: Path, pose_set: str, meshes: int) -> MeshLibrary:

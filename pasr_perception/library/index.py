@@ -9,7 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pasr_perception.bank import LOOKS, Bank, BankMesh, Basis, CompressedCrops, Look, bank_rows, cover_order, fit_basis
+from pasr_perception.bank import (
+    LOOKS,
+    Bank,
+    BankMesh,
+    BankRows,
+    Basis,
+    CompressedCrops,
+    Look,
+    bank_rows,
+    cover_order,
+    fit_basis,
+)
 from pasr_perception.config import BankConfig
 from pasr_perception.geometry.viewpoints import QUARTER_TURNS
 from pasr_perception.library.store import MeshLibrary
@@ -18,7 +29,7 @@ from pasr_perception.templates import Templates
 logger = logging.getLogger(__name__)
 
 ARTEFACT = "bank"
-LAYOUT = 2  # of its tensors; a bank of another layout is made anew
+LAYOUT = 3  # of its tensors; a bank of another layout is made anew, but for one of the last, which is read into memory
 FITTED_ON = 48  # meshes that a basis is fitted on, at most
 OUTGROWN = 2.0  # a basis is fitted anew once the library has this many times the meshes it had then
 
@@ -42,9 +53,20 @@ def read_bank(library: MeshLibrary) -> Bank | None:
 
 def _readable(library: MeshLibrary) -> dict[str, torch.Tensor] | None:
     tensors = library.artefact(ARTEFACT)
-    if tensors is None or int(tensors.get("layout", torch.tensor(1))) != LAYOUT:
+    layout = 0 if tensors is None else int(tensors.get("layout", torch.tensor(1)))
+    if tensors is None or layout not in (LAYOUT - 1, LAYOUT):
         return None
-    return tensors
+    return tensors if layout == LAYOUT else _of_the_last_layout(tensors)
+
+
+def _of_the_last_layout(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a bank whose rows' numbers lie in one piece."""
+    logger.info("the bank is one of an older version: it is read into memory rather than mapped until the library changes")
+    split = {}
+    for part in ("rows", "first"):
+        rows = BankRows.of(*(tensors[f"{part}.{name}"] for name in ("code", "step", "aspect")))
+        split |= {f"{part}.{name}": value for name, value in vars(rows).items()}
+    return {name: value for name, value in tensors.items() if not name.endswith(".code")} | split
 
 
 def bank_tensors(bank: Bank, fitted_meshes: int) -> dict[str, torch.Tensor]:

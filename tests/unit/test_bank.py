@@ -124,7 +124,7 @@ def test_values_are_exact_products_of_the_first_numbers_of_chosen_rows_less_what
     right = torch.randint(-127, 128, (11, 1100), generator=generator, dtype=torch.int8)
     code[0, 0], right[0] = 127, 127  # the largest product that there is
     crops = CompressedCrops(code, torch.full((3, 2), 0.5))
-    rows = BankRows(right, torch.linspace(1, 2, 11), torch.linspace(-1, 1, 11))
+    rows = BankRows.of(right, torch.linspace(1, 2, 11), torch.linspace(-1, 1, 11))
     index, aspect = torch.tensor([0, 10, 4, 4]), torch.tensor([[0.0, 1.0], [0.5, -0.5], [0.0, 0.0]])
     for ask in (crops.values, crops.values_in_tensors):
         found = ask(rows, index, 1040, aspect, 1000.0)
@@ -170,7 +170,7 @@ def test_a_bank_survives_its_tensors() -> None:
 
 def test_the_first_level_is_in_the_bank_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bank_module, "LOOKS", (Look(2, 1), Look(3, 2)))
-    rows = BankRows(torch.arange(8, dtype=torch.int8).view(4, 2), torch.arange(4.0), torch.arange(4.0) + 10)
+    rows = BankRows.of(torch.arange(8, dtype=torch.int8).view(4, 2), torch.arange(4.0), torch.arange(4.0) + 10)
     mesh = BankMesh(rows[torch.tensor([3, 1, 0, 2])], torch.tensor([3, 1, 0, 2]).int(), torch.zeros(3), torch.ones(3))
     bank = Bank.of(Basis(torch.eye(2), torch.eye(2), 1), [mesh, mesh])
     assert bank.first.code.tolist() == [[6], [2]] * 2

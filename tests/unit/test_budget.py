@@ -21,7 +21,7 @@ MESHES, POSES, RANK, DIM, CHANNELS, BLOCKS = 3, 60, 160, 20, 8, 5
 
 @pytest.fixture
 def bank() -> Bank:
-    rows = BankRows(torch.zeros(POSES, RANK, dtype=torch.int8), torch.zeros(POSES), torch.zeros(POSES))
+    rows = BankRows.of(torch.zeros(POSES, RANK, dtype=torch.int8), torch.zeros(POSES), torch.zeros(POSES))
     level = torch.zeros(len(LOOKS) + 1)
     mesh = BankMesh(rows, torch.arange(POSES).int(), level, level)
     return Bank.of(Basis(torch.zeros(DIM, CHANNELS), torch.zeros(BLOCKS**2 * CHANNELS, RANK), BLOCKS), [mesh] * MESHES)

@@ -20,7 +20,7 @@ def small_bank(counts: tuple[int, ...] = (3, 5)) -> Bank:
     meshes = []
     for mesh, count in enumerate(counts):
         code, step = quantised(torch.randn(count, 16, generator=generator))
-        rows = BankRows(code, step, torch.randn(count, generator=generator))
+        rows = BankRows.of(code, step, torch.randn(count, generator=generator))
         meshes.append(
             BankMesh(rows, torch.arange(count).int(), torch.full((3,), float(mesh)), torch.full((3,), mesh + 1.0))
         )
