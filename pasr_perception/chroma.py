@@ -24,7 +24,7 @@ import torch
 from pasr_perception.kernels import chroma as kernels
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
 from pasr_perception.refine.similarity import render, seen_features
-from pasr_perception.templates import PixelRuns, SparseCloud, chosen_runs
+from pasr_perception.templates import ChosenPoses, chosen_runs
 from pasr_perception.types import Crop
 
 GREY = 10.0  # chroma, CIELAB units, below which colours say little
@@ -54,27 +54,23 @@ def agreement(sums: torch.Tensor) -> torch.Tensor:
     return (hue + pattern) / 2
 
 
-def templates_sums(chroma: torch.Tensor, cloud: SparseCloud, turn: np.ndarray, pose: np.ndarray) -> torch.Tensor:
-    """Sums [k, 8] of a mesh's poses [k] over one crop, in turns [k] of it whose cells have chroma [T, g * g, 2].
-
-    They are 0 for a mesh without colours.
-    """
-    if cloud.chroma is None:
-        return chroma.new_zeros(len(pose), kernels.SUMS)
-    if cloud.runs is not None:
-        return templates_sums_of_runs(chroma, cloud, cloud.runs, turn, pose)
-    return torch.from_numpy(kernels.templates_sums(chroma.numpy(), cloud.chroma.numpy(), cloud.weights, turn, pose))
+def templates_sums(each: Sequence[ChosenPoses]) -> list[torch.Tensor]:
+    """Sums [k, 8] of chosen poses of several, whose cells [T, g * g, 2] are the crops' chroma; 0 for a mesh without colours."""
+    none = [c.cells.new_zeros(len(c.pose), kernels.SUMS) for c in each]
+    if any(c.cloud.runs is not None for c in each):
+        return [templates_sums_of_runs(c) if c.cloud.chroma is not None else z for c, z in zip(each, none, strict=True)]
+    coloured = [c.in_loops(c.cloud.coloured) for c in each if c.cloud.chroma is not None]
+    sums = iter(kernels.templates_sums(coloured) if coloured else [])
+    return [torch.from_numpy(next(sums)) if c.cloud.chroma is not None else z for c, z in zip(each, none, strict=True)]
 
 
-def templates_sums_of_runs(
-    chroma: torch.Tensor, cloud: SparseCloud, runs: PixelRuns, turn: np.ndarray, pose: np.ndarray
-) -> torch.Tensor:
+def templates_sums_of_runs(chosen: ChosenPoses) -> torch.Tensor:
     """`templates_sums` of a mesh with colours, on any device."""
-    assert cloud.chroma is not None
-    weighed = torch.cat([cloud.chroma, torch.ones_like(cloud.chroma[:, :1])], 1)
-    chosen = chosen_runs(weighed, cloud.templates, runs, turn.tolist(), pose.tolist(), chroma.shape[1])
-    shown = chosen.shown[:, :2] / chosen.shown[:, 2:]
-    return _summed(shown, chroma.flatten(0, 1).index_select(0, chosen.cell), chosen.pose, len(pose))
+    colours = chosen.cloud.chroma
+    assert colours is not None
+    runs = chosen_runs(chosen, torch.cat([colours, torch.ones_like(colours[:, :1])], 1))
+    shown = runs.shown[:, :2] / runs.shown[:, 2:]
+    return _summed(shown, chosen.cells.flatten(0, 1).index_select(0, runs.cell), runs.pose, len(chosen.pose))
 
 
 def splats_agreement(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,8 +20,14 @@ from pasr_perception.encoders.adapter import compared_maps
 from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_maps, share_inside
 from pasr_perception.geometry.viewpoints import quarter_turn
-from pasr_perception.kernels.cores import each_on_all_cores
-from pasr_perception.templates import SparseCloud, log_aspect, score_poses, score_templates, turned_aspect
+from pasr_perception.templates import (
+    ChosenPoses,
+    SparseCloud,
+    log_aspect,
+    score_poses,
+    score_templates,
+    turned_aspect,
+)
 from pasr_perception.types import Candidates, Crop, Rivals
 
 # poses of one turn from which scoring all of the mesh's poses costs less than scoring these; without a kernel, and with one
@@ -131,14 +137,16 @@ class Task:
     poses: MeshPoses
     chroma: torch.Tensor | None = None  # [T, g*g, 2] of the cells
 
-    def scores(self) -> torch.Tensor:
-        """Eq. 8 of each pose [k]."""
-        return score_poses(self.cells, self.cloud, self.poses.turn, self.poses.pose)
+    @property
+    def chosen(self) -> ChosenPoses:
+        """Its poses before the crop's features."""
+        return ChosenPoses(self.cells, self.cloud, self.poses.turn, self.poses.pose)
 
-    def colour_sums(self) -> torch.Tensor:
-        """What `agreement` of colours is of [k, 8]."""
+    @property
+    def coloured(self) -> ChosenPoses:
+        """The same before the crop's chroma."""
         assert self.chroma is not None
-        return templates_sums(self.chroma, self.cloud, self.poses.turn, self.poses.pose)
+        return replace(self.chosen, cells=self.chroma)
 
     @property
     def is_whole(self) -> bool:
@@ -168,7 +176,7 @@ class Scored:
         joined = torch.cat(similarity)
         agreed = torch.zeros_like(joined)
         if tasks[0].chroma is not None:  # one crop's tasks all have it, or none
-            agreed = agreement(torch.cat(of_each(tasks, Task.colour_sums)))
+            agreed = agreement(torch.cat(templates_sums([task.coloured for task in tasks])))
         return cls(tasks, torch.from_numpy(mesh), torch.from_numpy(turn).to(joined.device), outline, joined, agreed)
 
     @property
@@ -204,16 +212,10 @@ def of_poses(tasks: Sequence[Task], told: Callable[[Task], torch.Tensor]) -> tor
     return torch.cat([values[torch.from_numpy(pose).to(values.device)] for values, pose in each])
 
 
-def of_each(tasks: Sequence[Task], ask: Callable[[Task], torch.Tensor]) -> list[torch.Tensor]:
-    """What `ask` says of every task; on the CPU, where that is a loop of its own, on all cores."""
-    if any(task.cloud.runs is not None for task in tasks):
-        return [ask(task) for task in tasks]
-    return each_on_all_cores(lambda number: ask(tasks[number]), len(tasks))
-
-
 def exact_scores(tasks: Sequence[Task]) -> list[torch.Tensor]:
     """Eq. 8 [k] of each task's poses, by the cheaper of two equal ways."""
-    few = iter(of_each([task for task in tasks if not task.is_whole], Task.scores))
+    chosen = [task.chosen for task in tasks if not task.is_whole]
+    few = iter(score_poses(chosen) if chosen else [])
     return [whole_scores(task) if task.is_whole else next(few) for task in tasks]
 
 

@@ -69,7 +69,7 @@ class Shortlister:
     ) -> None:
         """`margin` [M] is what a mesh's approximate score has to beat besides its attraction."""
         self._bank, self._config, self._turns = bank, config, tuple(turns)
-        self._count, self._pose = bank.count.tolist(), bank.pose.cpu().numpy()
+        self._count, self._pose = bank.count.tolist(), bank.pose.cpu().long().numpy()
         self._start = (bank.count.cumsum(0) - bank.count).tolist()
         self._offset = bank.attraction + margin.to(bank.attraction)[:, None]  # [M, L]
         self._spread = bank.spread.clamp(min=MIN_SPREAD)

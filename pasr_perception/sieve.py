@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pasr_perception.coarse import MeshPoses, Scored, Shortlist, Task, of_each
+from pasr_perception.coarse import MeshPoses, Scored, Shortlist, Task
 from pasr_perception.config import CoarseConfig
-from pasr_perception.templates import SparseCloud, log_aspect
+from pasr_perception.templates import SparseCloud, log_aspect, score_poses
 from pasr_perception.types import Rivals
 
 EACH = 2  # poses of every mesh that stay: channels beyond the leading ones matter more to some meshes than to others
@@ -49,7 +49,7 @@ class Sieve:
         if sum(len(poses.pose) for poses in listed) <= self._config.exact_poses:
             return listed
         tasks = [Task(cells, self._space.rough(poses.mesh), poses) for poses in listed]
-        scored = Scored.of(list(zip(tasks, of_each(tasks, Task.scores), strict=True)))
+        scored = Scored.of(list(zip(tasks, score_poses([task.chosen for task in tasks]), strict=True)))
         value = scored.value(aspect, self._config, self._space.rivals).cpu()
         margin = self._space.rivals.margin(value, scored.mesh).numpy()
         least = np.partition(margin, -self._config.exact_poses)[-self._config.exact_poses]

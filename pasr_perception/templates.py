@@ -21,7 +21,7 @@ import torch
 
 from pasr_perception.geometry.placement import ViewSpec, place, project
 from pasr_perception.kernels.compiled import as_numbers
-from pasr_perception.kernels.poses import SparseWeights, scores
+from pasr_perception.kernels.poses import Chosen, SparseWeights, scores
 from pasr_perception.kernels.splat import MIN_WEIGHT_SUM
 from pasr_perception.render.splat import SplatConfig, composite, rasterise
 
@@ -95,9 +95,19 @@ class SparseCloud:
     @cached_property
     def weights(self) -> SparseWeights:
         """As the CPU's loop reads it."""
+        return self._weights(as_numbers(self.features))
+
+    @cached_property
+    def coloured(self) -> SparseWeights:
+        """The same with colours for features; for a mesh that has any."""
+        assert self.chroma is not None
+        return self._weights(self.chroma.contiguous().numpy())
+
+    def _weights(self, features: np.ndarray) -> SparseWeights:
         templates = self.templates
         bound = np.append(templates.start.numpy(), len(templates.pair)).astype(np.int64)
-        return SparseWeights(as_numbers(self.features), templates.pair.numpy(), templates.weight.numpy(), bound)
+        pair, weight = (t.contiguous().numpy() for t in (templates.pair, templates.weight))
+        return SparseWeights(features, pair, weight, bound)
 
     @property
     def bytes(self) -> int:
@@ -195,21 +205,33 @@ def pool_templates(templates: Templates, features: torch.Tensor, grid: int, bloc
     return torch.sparse.mm(cells, features).view(poses, blocks**2, -1)
 
 
-def score_poses(cells: torch.Tensor, cloud: SparseCloud, turn: np.ndarray, pose: np.ndarray) -> torch.Tensor:
-    """Eq. 8 of chosen poses for one crop: cells [T, g*g, D] of its turns, turn and pose [k] int64 -> [k]."""
-    if cloud.runs is not None:
-        return score_rendered(cells, cloud, cloud.runs, turn.tolist(), pose.tolist())
-    return torch.from_numpy(scores(cells.numpy(), cloud.weights, turn, pose))
+@dataclass(frozen=True)
+class ChosenPoses:
+    """Poses of one mesh that are to be compared with one crop."""
+
+    cells: torch.Tensor  # [T, g*g, D] of the crop in its turns
+    cloud: SparseCloud
+    turn: np.ndarray  # [k] int64
+    pose: np.ndarray  # [k] int64
+
+    def in_loops(self, mesh: SparseWeights) -> Chosen:
+        """As the CPU's loop reads them, of a mesh with features that go with the cells."""
+        return Chosen(self.cells.contiguous().numpy(), mesh, self.turn, self.pose)
 
 
-def score_rendered(
-    cells: torch.Tensor, cloud: SparseCloud, runs: PixelRuns, turn: Sequence[int], pose: Sequence[int]
-) -> torch.Tensor:
-    """`score_poses` by the poses' feature maps, on any device."""
-    chosen = chosen_runs(cloud.features, cloud.templates, runs, turn, pose, cells.shape[1])
-    seen = cells.flatten(0, 1).index_select(0, chosen.cell)  # [R, D]
-    score = chosen.shown.new_zeros(len(pose))
-    return score.index_add_(0, chosen.pose, chosen.shown.mul_(seen).sum(1))
+def score_poses(each: Sequence[ChosenPoses]) -> list[torch.Tensor]:
+    """Eq. 8 [k] of chosen poses of several, by the CPU's loop or by rendering."""
+    if any(c.cloud.runs is not None for c in each):
+        return [score_rendered(c) for c in each]
+    return [torch.from_numpy(found) for found in scores([c.in_loops(c.cloud.weights) for c in each])]
+
+
+def score_rendered(chosen: ChosenPoses) -> torch.Tensor:
+    """`score_poses` of one by the poses' feature maps, on any device."""
+    runs = chosen_runs(chosen, chosen.cloud.features)
+    seen = chosen.cells.flatten(0, 1).index_select(0, runs.cell)  # [R, D]
+    score = runs.shown.new_zeros(len(chosen.pose))
+    return score.index_add_(0, runs.pose, runs.shown.mul_(seen).sum(1))
 
 
 @dataclass(frozen=True)
@@ -221,15 +243,11 @@ class ChosenRuns:
     cell: torch.Tensor  # [R] int64 into all cells of all turns
 
 
-def chosen_runs(
-    of_points: torch.Tensor,
-    templates: Templates,
-    runs: PixelRuns,
-    turn: Sequence[int],
-    pose: Sequence[int],
-    cells: int,
-) -> ChosenRuns:
-    """What poses [k] show in turns [k] of a crop of so many cells, of what every point has [N, C]."""
+def chosen_runs(chosen: ChosenPoses, of_points: torch.Tensor) -> ChosenRuns:
+    """What poses show of what every point has [N, C]."""
+    templates, runs = chosen.cloud.templates, chosen.cloud.runs
+    assert runs is not None
+    turn, pose, cells = chosen.turn.tolist(), chosen.pose.tolist(), chosen.cells.shape[1]
     pixels = [slice(runs.begin[p], runs.begin[p + 1]) for p in pose]
     pairs = [slice(runs.pair[p], runs.pair[p + 1]) for p in pose]
     length = [s.stop - s.start for s in pairs]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel
+from pasr_perception.kernels.compiled import kernel, made_in_kernels
 from pasr_perception.kernels.surface import Pixels
 
 UNKNOWNS = 6  # turn, shift, log scale
@@ -24,9 +24,12 @@ class Outlined(NamedTuple):
     edges: np.ndarray  # [4]
     edges_rate: np.ndarray  # [4, 3]
 
-    @classmethod
-    def room(cls) -> Outlined:
-        return cls(*(np.empty(shape, np.float32) for shape in ((4,), (2, 3), (3,), (4,), (4, 3))))
+
+@made_in_kernels
+def outlined_room() -> Outlined:
+    """Room for one."""
+    placed, edges, zoom_rate = np.empty(4, np.float32), np.empty(4, np.float32), np.empty(3, np.float32)
+    return Outlined(placed, np.empty((2, 3), np.float32), zoom_rate, edges, np.empty((4, 3), np.float32))
 
 
 class Posed(NamedTuple):

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.compiled import array_at, kernel, trial
 from pasr_perception.kernels.cores import on_all_cores
-from pasr_perception.kernels.poses import SparseWeights
-from pasr_perception.kernels.visit import Poses, Raster, Splat, one_of_each, splat_one
+from pasr_perception.kernels.poses import Asked, Chosen, SparseWeights, apart
+from pasr_perception.kernels.visit import Poses, Raster, one_of_each, splat_one, splat_room
 
 SUMS = 8  # pixels; shown a, b; seen a, b; shown . shown, seen . seen, shown . seen
 
@@ -42,23 +42,27 @@ def _add(shown_a: np.float32, shown_b: np.float32, seen: np.ndarray, sums: np.nd
 
 @kernel
 def _of_templates(
-    cells: np.ndarray,
-    colours: np.ndarray,
-    pair: np.ndarray,
-    weight: np.ndarray,
-    bound: np.ndarray,
+    table: np.ndarray,
+    shape: tuple[int, ...],
+    of: np.ndarray,
     turn: np.ndarray,
     pose: np.ndarray,
+    first: int,
+    last: int,
     sums: np.ndarray,
 ) -> None:
-    points = colours.shape[0]
-    for i in range(pose.shape[0]):
+    """Of the poses from `first` to `last` of `poses.Asked`, whose features are colours."""
+    for i in range(first, last):
+        at, points = table[of[i]], table[of[i], 5]
+        cells, colours = array_at(at[0], shape, np.float32), array_at(at[1], (points, 2), np.float32)
+        bound = array_at(at[4], (pose[i] + 2,), np.int64)
         e, end = bound[pose[i]], bound[pose[i] + 1]
+        pair, weight = array_at(at[2], (end,), np.int32), array_at(at[3], (end,), np.float32)
         while e < end:
             pixel = pair[e] // points
-            first, total, a, b = pixel * points, np.float32(0), np.float32(0), np.float32(0)
-            while e < end and pair[e] < first + points:
-                colour = colours[pair[e] - first]
+            begin, total, a, b = pixel * points, np.float32(0), np.float32(0), np.float32(0)
+            while e < end and pair[e] < begin + points:
+                colour = colours[pair[e] - begin]
                 total += weight[e]
                 a += weight[e] * colour[0]
                 b += weight[e] * colour[1]
@@ -75,10 +79,10 @@ def _of_splat(
     rotation: np.ndarray,
     moved: np.ndarray,
     raster: Raster,
-    splat: Splat,
     sums: np.ndarray,
 ) -> None:
-    """Of one hypothesis, points [N, 3] at a pose, whose splat has room."""
+    """Of one hypothesis, points [N, 3] at a pose."""
+    splat = splat_room(points.shape[0], raster)
     splat_one(points, rotation, moved, raster, splat)
     square_radius = np.float32(raster.radius * raster.radius)
     for pixel in range(raster.size * raster.size):
@@ -95,13 +99,16 @@ def _of_splat(
             _add(a / total, b / total, cells[pixel], sums)
 
 
-def templates_sums(
-    cells: np.ndarray, colours: np.ndarray, mesh: SparseWeights, turn: np.ndarray, pose: np.ndarray
-) -> np.ndarray:
-    """Sums [k, 8] of a mesh's poses [k] int64 against one crop in turns [k]: cells [T, g*g, 2], colours [N, 2] float32."""
-    sums = np.zeros((len(pose), SUMS), np.float32)
-    _of_templates(cells, colours, mesh.pair, mesh.weight, mesh.bound, turn, pose, sums)
-    return sums
+def templates_sums(each: Sequence[Chosen]) -> list[np.ndarray]:
+    """Sums [k, 8] of the poses of each: meshes have colours [N, 2] float32 for features, crops chroma for cells [T, g*g, 2]."""
+    asked = Asked.of_each(each)
+    sums = np.zeros((len(asked.pose), SUMS), np.float32)
+
+    def piece(first: int, last: int) -> None:
+        _of_templates(asked.table, asked.shape, asked.of, asked.turn, asked.pose, first, last, sums)
+
+    asked.in_pieces(piece)
+    return apart(sums, each)
 
 
 def splats_sums(poses: Poses, coloured: Coloured, raster: Raster) -> np.ndarray:
@@ -110,8 +117,7 @@ def splats_sums(poses: Poses, coloured: Coloured, raster: Raster) -> np.ndarray:
 
     def one(h: int) -> None:
         points, colours, cells = coloured.points[h], coloured.colours[h], coloured.cells[h]
-        room = Splat.room(len(points), raster)
-        _of_splat(points, colours, cells, poses.rotation[h], poses.moved[h], raster, room, sums[h])
+        _of_splat(points, colours, cells, poses.rotation[h], poses.moved[h], raster, sums[h])
 
     on_all_cores(one, len(sums))
     return sums
@@ -120,7 +126,7 @@ def splats_sums(poses: Poses, coloured: Coloured, raster: Raster) -> np.ndarray:
 @trial
 def _on_one_pair() -> None:
     none, colour = np.zeros(1, np.int64), np.ones((1, 1, 2), np.float32)
-    mesh = SparseWeights(np.ones((1, 8), np.float32), np.zeros(1, np.int32), np.ones(1, np.float32), np.arange(2))
-    templates_sums(colour, colour[0], mesh, none, none)
+    mesh = SparseWeights(colour[0], np.zeros(1, np.int32), np.ones(1, np.float32), np.arange(2))
+    templates_sums([Chosen(colour, mesh, none, none)])
     poses, cloud, _, raster = one_of_each()
     splats_sums(poses, Coloured([cloud.points], [colour[0]], [np.ones((raster.size**2, 2), np.float32)]), raster)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import time
 from collections.abc import Callable
@@ -11,11 +12,12 @@ import numba
 import numpy as np
 import torch
 from llvmlite import ir
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 logger = logging.getLogger(__name__)
 
 Kernel = TypeVar("Kernel", bound=Callable[..., None])
+Made = TypeVar("Made", bound=Callable[..., Any])
 WORTH_SAYING_S = 1.0  # what takes longer was not in numba's cache
 
 _trials: list[Callable[[], None]] = []
@@ -37,6 +39,27 @@ def _number_in_python(value: Any) -> Any:
 
 # in a kernel, what an element of `as_numbers` stands for
 number = cast(Callable[[Any], float], _number_in_python if numba.config.DISABLE_JIT else _number)  # type: ignore[attr-defined]
+
+
+@intrinsic
+def _pointer(context: Any, where: Any) -> Any:
+    def as_pointer(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return numba.types.voidptr(where), as_pointer
+
+
+def _pointer_in_python(where: Any) -> Any:
+    return ctypes.c_void_p(int(where))
+
+
+_memory: Any = _pointer_in_python if numba.config.DISABLE_JIT else _pointer  # type: ignore[attr-defined]
+
+
+@register_jitable  # as `made_in_kernels` does
+def array_at(where: int, shape: tuple[int, ...], kind: Any) -> Any:
+    """In a kernel, the contiguous array of a shape and dtype at an address; whoever calls the kernel keeps it alive."""
+    return numba.carray(_memory(where), shape, kind)
 
 
 def as_numbers(values: torch.Tensor) -> np.ndarray:
@@ -64,6 +87,11 @@ def _compiled(function: Kernel, liberties: set[str]) -> Kernel:
             "kernels are compiled at every start (%s); set NUMBA_CACHE_DIR to a folder to keep them in", error
         )
         return cast(Kernel, numba.njit(nogil=True, fastmath=liberties)(function))
+
+
+def made_in_kernels(function: Made) -> Made:
+    """A function that kernels call for what it returns; from Python it is what it says."""
+    return register_jitable(function)
 
 
 def trial(function: Callable[[], None]) -> Callable[[], None]:

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pasr_perception.kernels.carried import UNKNOWNS, Model, Outlined, Posed, splat_terms
+from pasr_perception.kernels.carried import UNKNOWNS, Model, Posed, outlined_room, splat_terms
 from pasr_perception.kernels.climb import Box, Way, climb, outlined, splat_step
-from pasr_perception.kernels.compiled import trial
+from pasr_perception.kernels.compiled import kernel, made_in_kernels, trial
 from pasr_perception.kernels.cores import on_all_cores
-from pasr_perception.kernels.surface import Cloud, Pixels, cut, keep
-from pasr_perception.kernels.visit import Compared, Poses, Raster, Splat, compare_one, one_of_each, splat_one
+from pasr_perception.kernels.surface import Cloud, Pixels, cut, keep, pixels_room
+from pasr_perception.kernels.visit import (
+    Compared,
+    Poses,
+    Raster,
+    Splat,
+    compare_one,
+    one_of_each,
+    splat_one,
+    splat_room,
+)
 
 LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 
@@ -49,18 +58,46 @@ class SplatModels:
     curvature: np.ndarray  # [H, 6, 6]
 
 
+@made_in_kernels
 def _pieces(
     cloud: Cloud, cells: np.ndarray, rotation: np.ndarray, moved: np.ndarray, raster: Raster, robust: float
 ) -> tuple[Pixels, Splat]:
     """What the splat of one pose shows, and the splat."""
-    splat = Splat.room(len(cloud.points), raster)
+    splat = splat_room(cloud.points.shape[0], raster)
     splat_one(cloud.points, rotation, moved, raster, splat)
-    kept, number = np.empty(len(splat.filled), np.int64), np.zeros(1, np.int64)
+    kept, number = np.empty(splat.filled.shape[0], np.int64), np.zeros(1, np.int64)
     keep(splat.filled, raster.size, kept, number)
-    pixels = Pixels.room(int(number[0]), cloud.leading.shape[1])
-    radius, mine = raster.radius**2, kept[: number[0]]
+    pixels, mine = pixels_room(number[0], cloud.leading.shape[1]), kept[: number[0]]
+    radius = raster.radius * raster.radius
     cut(cloud, cells, splat.taken, splat.filled, splat.uv, raster.size, radius, robust, mine, pixels)
     return pixels, splat
+
+
+@kernel
+def _next_one(
+    cloud: Cloud,
+    cells: np.ndarray,
+    leading: np.ndarray,
+    box: Box,
+    rotation: np.ndarray,
+    moved: np.ndarray,
+    similarity: np.ndarray,
+    trust: np.float32,
+    damping: np.float32,
+    raster: Raster,
+    way: Way,
+) -> None:
+    """Move one hypothesis [3, 3] and [3]; eq. 8 where it was to similarity [1], its toll to the box where it is not known."""
+    pixels, splat = _pieces(cloud, cells, rotation, moved, raster, way.robust)
+    compare_one(cloud, cells, raster, splat, similarity)
+    if np.isnan(box.toll[0]):
+        box.toll[0] = np.float32(way.share) * max(similarity[0], np.float32(LEAST_SIMILARITY))
+    pose = Posed(rotation, moved, outlined_room())
+    outlined(cloud.outer, rotation, raster, pose.at)
+    if way.far:
+        climb(cloud.outer, leading, pixels, box, pose, trust, raster, way)
+    else:
+        splat_step(pixels, box, pose, trust, damping, raster, way)
 
 
 def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, way: Way) -> Ahead:
@@ -68,45 +105,48 @@ def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, w
     found = Ahead(poses.rotation.copy(), poses.moved.copy(), np.empty(len(poses.moved), np.float32), drawn.toll.copy())
 
     def one(h: int) -> None:
-        cloud, cells, rotation, moved = compared.clouds[h], compared.cells[h], found.rotation[h], found.moved[h]
-        pixels, splat = _pieces(cloud, cells, rotation, moved, raster, way.robust)
-        pose, toll, similarity = (
-            Posed(rotation, moved, Outlined.room()),
-            found.toll[h : h + 1],
-            found.similarity[h : h + 1],
-        )
-        compare_one(cloud, cells, raster, splat, similarity)
-        if np.isnan(toll[0]):
-            toll[0] = way.share * max(similarity[0], LEAST_SIMILARITY)
-        box = Box(drawn.edges[h], drawn.clipped[h], toll)
-        outlined(cloud.outer, rotation, raster, pose.at)
-        if way.far:
-            climb(cloud.outer, drawn.leading[h], pixels, box, pose, drawn.trust[h], raster, way)
-        else:
-            splat_step(pixels, box, pose, drawn.trust[h], drawn.damping[h], raster, way)
+        box = Box(drawn.edges[h], drawn.clipped[h], found.toll[h : h + 1])
+        mine = compared.clouds[h], compared.cells[h], drawn.leading[h], box, found.rotation[h], found.moved[h]
+        _next_one(*mine, found.similarity[h : h + 1], drawn.trust[h], drawn.damping[h], raster, way)
 
     on_all_cores(one, len(found.rotation))
     return found
+
+
+@kernel
+def _model_one(
+    cloud: Cloud,
+    cells: np.ndarray,
+    rotation: np.ndarray,
+    moved: np.ndarray,
+    raster: Raster,
+    robust: float,
+    covered: np.ndarray,
+    model: Model,
+) -> None:
+    """The derivatives of one splat, and how many pixels it covers to covered [1]."""
+    pixels, splat = _pieces(cloud, cells, rotation, moved, raster, robust)
+    covered[0] = (splat.filled > 0).sum()
+    pose = Posed(rotation, moved, outlined_room())
+    outlined(cloud.outer, rotation, raster, pose.at)
+    splat_terms(pixels, pose, raster.size, model)
+    compare_one(cloud, cells, raster, splat, model.value)
 
 
 def splat_models(poses: Poses, compared: Compared, raster: Raster, robust: float) -> SplatModels:
     """The derivatives of H splats at their poses."""
     count = len(poses.rotation)
     found = SplatModels(
-        np.empty(count, np.float32),
+        np.zeros(count, np.float32),
         np.empty(count, np.int64),
         np.zeros((count, UNKNOWNS), np.float32),
         np.zeros((count, UNKNOWNS, UNKNOWNS), np.float32),
     )
 
     def one(h: int) -> None:
-        cloud, cells, rotation, moved = compared.clouds[h], compared.cells[h], poses.rotation[h], poses.moved[h]
-        pixels, splat = _pieces(cloud, cells, rotation, moved, raster, robust)
-        found.covered[h], pose = (splat.filled > 0).sum(), Posed(rotation, moved, Outlined.room())
-        compare_one(cloud, cells, raster, splat, found.similarity[h : h + 1])
-        outlined(cloud.outer, rotation, raster, pose.at)
-        model = Model(np.zeros(1, np.float32), found.gradient[h], found.curvature[h])
-        splat_terms(pixels, pose, raster.size, model)
+        model = Model(found.similarity[h : h + 1], found.gradient[h], found.curvature[h])
+        mine = compared.clouds[h], compared.cells[h], poses.rotation[h], poses.moved[h]
+        _model_one(*mine, raster, robust, found.covered[h : h + 1], model)
 
     on_all_cores(one, count)
     found.curvature[:] += np.tril(found.curvature, -1).transpose(0, 2, 1)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel
+from pasr_perception.kernels.compiled import kernel, made_in_kernels
 from pasr_perception.kernels.splat import AT_ONCE, MIN_WEIGHT_SUM, add_four
 
 PIXELS_ENOUGH = 200  # covered pixels of a hypothesis beyond which every second one says the same
@@ -37,10 +37,17 @@ class Pixels(NamedTuple):
     pull: np.ndarray  # [P, 2]
     metric: np.ndarray  # [P, 2, 2]
 
-    @classmethod
-    def room(cls, count: int, channels: int) -> Pixels:
-        shapes = (3,), (2,), (), (channels,), (2,), (2, 2)
-        return cls(*(np.empty((count, *shape), np.float32) for shape in shapes))
+
+@made_in_kernels
+def pixels_room(count: int, channels: int) -> Pixels:
+    """Room for so many."""
+    surface, feature = np.empty((count, 3), np.float32), np.empty((count, channels), np.float32)
+    middle, pull, metric = (
+        np.empty((count, 2), np.float32),
+        np.empty((count, 2), np.float32),
+        np.empty((count, 2, 2), np.float32),
+    )
+    return Pixels(surface, middle, np.empty(count, np.float32), feature, pull, metric)
 
 
 @kernel

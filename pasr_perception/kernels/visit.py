@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.compiled import kernel, made_in_kernels, trial
 from pasr_perception.kernels.cores import on_all_cores
 from pasr_perception.kernels.placement import View, project_one
 from pasr_perception.kernels.splat import REACH_MARGIN, Splatting, mean_cosine, take_one
@@ -42,11 +42,14 @@ class Splat(NamedTuple):
     nearness: np.ndarray  # [S*S, K] their depth
     filled: np.ndarray  # [S*S] int32, how many
 
-    @classmethod
-    def room(cls, points: int, raster: Raster) -> Splat:
-        cells, slots = raster.size**2, raster.points_per_pixel
-        uv, depth, nearness = (np.empty(s, np.float32) for s in ((points, 2), (points,), (cells, slots)))
-        return cls(uv, depth, np.empty((cells, slots), np.int32), nearness, np.zeros(cells, np.int32))
+
+@made_in_kernels
+def splat_room(points: int, raster: Raster) -> Splat:
+    """Room for the splat of so many points, where nothing is taken yet."""
+    cells, slots = raster.size * raster.size, raster.points_per_pixel
+    taken, nearness = np.empty((cells, slots), np.int32), np.empty((cells, slots), np.float32)
+    uv, depth, filled = np.empty((points, 2), np.float32), np.empty(points, np.float32), np.zeros(cells, np.int32)
+    return Splat(uv, depth, taken, nearness, filled)
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,9 @@ def _visit(
     rotation: np.ndarray,
     moved: np.ndarray,
     raster: Raster,
-    splat: Splat,
     out: np.ndarray,
 ) -> None:
+    splat = splat_room(cloud.points.shape[0], raster)
     splat_one(cloud.points, rotation, moved, raster, splat)
     compare_one(cloud, cells, raster, splat, out)
 
@@ -100,9 +103,7 @@ def visits(poses: Poses, compared: Compared, raster: Raster) -> np.ndarray:
     out = np.empty(len(poses.rotation), np.float32)
 
     def one(h: int) -> None:
-        cloud, cells = compared.clouds[h], compared.cells[h]
-        room = Splat.room(len(cloud.points), raster)
-        _visit(cloud, cells, poses.rotation[h], poses.moved[h], raster, room, out[h : h + 1])
+        _visit(compared.clouds[h], compared.cells[h], poses.rotation[h], poses.moved[h], raster, out[h : h + 1])
 
     on_all_cores(one, len(out))
     return out

@@ -61,8 +61,10 @@ def _readable(library: MeshLibrary) -> dict[str, torch.Tensor] | None:
 
 def _of_the_last_layout(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of a bank whose rows' numbers lie in one piece."""
-    logger.info("the bank is one of an older version: it is read into memory rather than mapped until the library changes")
-    split = {}
+    logger.info(
+        "the bank is one of an older version: it is read into memory rather than mapped until the library changes"
+    )
+    split: dict[str, torch.Tensor] = {}
     for part in ("rows", "first"):
         rows = BankRows.of(*(tensors[f"{part}.{name}"] for name in ("code", "step", "aspect")))
         split |= {f"{part}.{name}": value for name, value in vars(rows).items()}

@@ -24,7 +24,7 @@ from pasr_perception.kernels.chroma import SUMS
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene
 from pasr_perception.refine.similarity import render
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.templates import SparseCloud, build_templates, pixel_runs
+from pasr_perception.templates import ChosenPoses, SparseCloud, build_templates, pixel_runs
 from pasr_perception.types import Crop, Detection
 
 SPLAT = SplatConfig(size=12, radius=0.2, points_per_pixel=4, depth_band=0.2)
@@ -108,9 +108,14 @@ def test_templates_are_summed_alike_on_any_device(coloured) -> None:
     cloud, _, _, cells = coloured
     turn, pose = np.array([0, 2, 1, 1, 0]), np.array([4, 0, 8, 3, 3])
     runs = pixel_runs(cloud.templates, len(cloud.features))
-    twin = templates_sums_of_runs(cells, cloud, runs, turn, pose)
-    assert torch.allclose(templates_sums(cells, cloud, turn, pose), twin, rtol=1e-4, atol=0.1)
-    assert torch.equal(templates_sums(cells, dataclasses.replace(cloud, runs=runs), turn, pose), twin)
+    chosen = ChosenPoses(cells, cloud, turn, pose)
+    rendered = dataclasses.replace(chosen, cloud=dataclasses.replace(cloud, runs=runs))
+    twin = templates_sums_of_runs(rendered)
+    bare = dataclasses.replace(chosen, cloud=dataclasses.replace(cloud, chroma=None))
+    of_none, found = templates_sums([bare, chosen])
+    assert torch.allclose(found, twin, rtol=1e-4, atol=0.1)
+    assert not of_none.any()
+    assert torch.equal(templates_sums([rendered])[0], twin)
     assert agreement(twin).std() > 0.01
 
 
@@ -122,7 +127,8 @@ def test_splats_are_summed_alike_on_any_device_and_at_its_pose_a_template_is_a_s
     for pose in (Pose.by_outline(rotation), moved):
         found = splats_agreement(pose, none, clouds, cells, none + 1, SCENE)
         assert torch.allclose(found, agreement(splats_sums(pose, none, clouds, cells, none + 1, SCENE)), atol=1e-4)
-    at_poses = agreement(templates_sums(cells, cloud, np.ones(len(rotation), int), np.arange(len(rotation))))
+    chosen = ChosenPoses(cells, cloud, np.ones(len(rotation), int), np.arange(len(rotation)))
+    at_poses = agreement(templates_sums([chosen])[0])
     still = splats_agreement(Pose.by_outline(rotation), none, clouds, cells, none + 1, SCENE)
     assert torch.allclose(still, at_poses, atol=1e-3)
 
@@ -130,7 +136,8 @@ def test_splats_are_summed_alike_on_any_device_and_at_its_pose_a_template_is_a_s
 def test_a_mesh_without_colours_has_no_opinion(coloured) -> None:
     cloud, points, rotation, cells = coloured
     bare = dataclasses.replace(cloud, chroma=None)
-    assert agreement(templates_sums(cells, bare, np.zeros(2, int), np.arange(2))).tolist() == [0, 0]
+    (sums,) = templates_sums([ChosenPoses(cells, bare, np.zeros(2, int), np.arange(2))])
+    assert agreement(sums).tolist() == [0, 0]
     none = torch.zeros(2, dtype=torch.long)
     clouds = Clouds(points[None], cloud.features[None])
     assert splats_agreement(Pose.by_outline(rotation[:2]), none, clouds, cells, none, SCENE).tolist() == [0, 0]

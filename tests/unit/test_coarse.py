@@ -28,6 +28,7 @@ from pasr_perception.refine.problem import Clouds, Pose, RenderScene
 from pasr_perception.refine.similarity import render
 from pasr_perception.render.splat import SplatConfig
 from pasr_perception.templates import (
+    ChosenPoses,
     SparseCloud,
     Templates,
     build_templates,
@@ -155,9 +156,14 @@ def test_chosen_poses_score_as_they_do_among_all(space):
     cells = torch.stack([maps[1, 0], maps[0, 0]]).flatten(2).transpose(1, 2).contiguous()
     mixed = torch.where(torch.tensor([True, False, True, False]), every[0, pose], every[1, pose])
     turn = np.array([1, 0, 1, 0])
-    assert torch.allclose(score_poses(cells, cloud, turn, pose), mixed, atol=1e-6)
+    chosen = ChosenPoses(cells, cloud, turn, pose)
+    other = ChosenPoses(cells[[1, 0]], library.sparse(2), turn[:1], pose[:1])
+    assert torch.allclose(torch.cat(score_poses([chosen])), mixed, atol=1e-6)
+    again, alone = score_poses([other, chosen])[1], score_poses([other])[0]
+    assert torch.equal(again, score_poses([chosen])[0])
+    assert torch.equal(alone, score_poses([chosen, other])[1])
     rendered = dataclasses.replace(cloud, runs=pixel_runs(templates, len(features)))
-    assert torch.allclose(score_poses(cells, rendered, turn, pose), mixed, atol=1e-6)
+    assert torch.allclose(torch.cat(score_poses([dataclasses.replace(chosen, cloud=rendered)])), mixed, atol=1e-6)
     assert torch.allclose(whole_scores(Task(cells, cloud, MeshPoses(1, turn, pose))), mixed, atol=1e-6)
 
 

@@ -14,7 +14,7 @@ from pasr_perception.coarse import MeshPoses, coarse_search
 from pasr_perception.config import CoarseConfig
 from pasr_perception.render.splat import SplatConfig
 from pasr_perception.sieve import EACH, Sieve
-from pasr_perception.templates import SparseCloud, build_templates, log_aspect, score_poses
+from pasr_perception.templates import ChosenPoses, SparseCloud, build_templates, log_aspect, score_poses
 from pasr_perception.types import Rivals
 
 GRID, POSES, MESHES, DIM, LEADING = 14, 40, 4, 16, 8
@@ -91,7 +91,7 @@ def test_it_keeps_those_that_fit_best_by_the_leading_channels(space) -> None:
     (kept,) = Sieve(everything, library, library.channels, CONFIG)(maps, torch.ones(1, 2), [None])
     cells = maps[0].flatten(2).transpose(1, 2) @ library.channels
     for poses in kept:
-        value = score_poses(cells, rough[poses.mesh], np.zeros(POSES, np.int64), np.arange(POSES))
+        (value,) = score_poses([ChosenPoses(cells, rough[poses.mesh], np.zeros(POSES, np.int64), np.arange(POSES))])
         value -= CONFIG.outline_weight * log_aspect(rough[poses.mesh].templates.outline).abs()
         worst = value[torch.from_numpy(poses.pose)].min()
         left_out = np.setdiff1d(np.arange(POSES), poses.pose)

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from pasr_perception.kernels import (
-    carried,
     chroma,
-    climb,
     compiled,
     contour,
+    newton,
     outline,
     placement,
     poses,
@@ -25,7 +24,6 @@ from pasr_perception.kernels import (
     products,
     projection,
     splat,
-    surface,
     visit,
 )
 
@@ -36,15 +34,11 @@ KERNELS = (
     placement.place_one,
     placement.project_one,
     splat.take_one,
-    visit.compare_one,
     chroma._of_templates,
     chroma._of_splat,
-    carried.splat_terms,
-    climb.climb,
-    climb.splat_step,
-    surface.keep,
-    surface.cut,
     visit._visit,
+    newton._next_one,
+    newton._model_one,
     outline.outline_one,
     contour.shades,
     contour.strongest_edges,
