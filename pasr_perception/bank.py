@@ -257,6 +257,8 @@ def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def pool_maps(maps: torch.Tensor, blocks: int) -> torch.Tensor:
     """Feature maps [B, D, g, g] averaged over blocks of cells: [B, b*b, D]."""
+    if maps.shape[-1] % blocks == 0:
+        return torch.nn.functional.avg_pool2d(maps, maps.shape[-1] // blocks).flatten(2).transpose(1, 2)
     share = _pooling(maps.shape[-1], blocks).to(maps)
     return share @ maps.flatten(2).transpose(1, 2)
 

@@ -69,39 +69,43 @@ class Shortlister:
     ) -> None:
         """`margin` [M] is what a mesh's approximate score has to beat besides its attraction."""
         self._bank, self._config, self._turns = bank, config, tuple(turns)
-        self._count, self._pose = bank.count.tolist(), bank.pose.cpu().long().numpy()
-        self._start = (bank.count.cumsum(0) - bank.count).tolist()
-        self._offset = bank.attraction + margin.to(bank.attraction)[:, None]  # [M, L]
-        self._spread = bank.spread.clamp(min=MIN_SPREAD)
-        self._first_runs = runs([min(LOOKS[0].templates, n) for n in self._count], self._turns)
+        count = bank.count.tolist()
+        self._pose = bank.pose.cpu().long().numpy()
+        self._start = (bank.count.cumsum(0) - bank.count).cpu().numpy()
+        self._offset = (bank.attraction + margin.to(bank.attraction)[:, None]).T.contiguous()  # [L, M]
+        self._spread = bank.spread.clamp(min=MIN_SPREAD).T.contiguous()
+        self._first_runs = runs([min(LOOKS[0].templates, n) for n in count], self._turns)
+        self._kinds = sorted(set(zip(count, self._turns, strict=True)))  # meshes of one kind are looked at together
+        number = {kind: k for k, kind in enumerate(self._kinds)}
+        self._kind = np.array([number[kind] for kind in zip(count, self._turns, strict=True)])  # [M]
 
     def __call__(self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None]) -> list[list[MeshPoses]]:
         """For every crop the meshes and poses worth an exact look; maps [B, T, D, g, g], box_size [B, 2]."""
         query = Query(CompressedCrops.of(maps, self._bank.basis), log_aspect(box_size))
         free = [b for b, mesh in enumerate(only) if mesh is None]
-        wanted = {b: [mesh] for b, mesh in enumerate(only) if mesh is not None}
+        wanted = {b: np.array([mesh]) for b, mesh in enumerate(only) if mesh is not None}
         wanted |= dict(zip(free, self._survivors(query, free), strict=True))
         return [self._poses(query.one(b), wanted[b]) for b in range(len(only))]
 
-    def _survivors(self, query: Query, crops: Sequence[int]) -> list[list[int]]:
-        """The meshes that the levels before the last leave of each of some crops."""
-        meshes, config = len(self._count), self._config
+    def _survivors(self, query: Query, crops: Sequence[int]) -> list[np.ndarray]:
+        """The meshes, ascending, that the levels before the last leave of each of some crops."""
+        meshes, config = len(self._kind), self._config
+        left = [np.arange(meshes) for _ in crops]
         if crops and meshes > config.first_meshes:
             best = self._first_best(Query(query.crops.crops(crops), query.aspect[list(crops)]))
-            stand_out = self._margin(best, 0, slice(None)).topk(config.first_meshes, dim=1).indices
-            left = stand_out.sort(dim=1).values.tolist()  # neighbours in the file are read together
-        else:
-            left = [list(range(meshes)) for _ in crops]
+            margin = (best - self._offset[0]) / self._spread[0]
+            # neighbours in the file are read together
+            left = list(margin.topk(config.first_meshes, dim=1).indices.sort(dim=1).values.cpu().numpy())
         for i, (b, kept) in enumerate(zip(crops, left, strict=True)):
             if len(kept) > config.second_meshes:
-                best = self._values(query.one(b), kept, LOOKS[1]).amax(1)
-                chosen = self._margin(best, 1, kept).topk(config.second_meshes).indices.tolist()
-                left[i] = sorted(kept[k] for k in chosen)
+                margin = self._margin(self._values(query.one(b), kept, LOOKS[1]).amax(1), 1, kept)
+                left[i] = np.sort(kept[margin.topk(config.second_meshes).indices.cpu().numpy()])
         return left
 
-    def _margin(self, value: torch.Tensor, level: int, meshes: Sequence[int] | slice) -> torch.Tensor:
+    def _margin(self, value: torch.Tensor, level: int, meshes: np.ndarray) -> torch.Tensor:
         """How many spreads of a level values [..., S] of meshes [S] lie above what strangers reach."""
-        return (value - self._offset[meshes, level]) / self._spread[meshes, level]
+        index = torch.from_numpy(meshes).to(value.device)
+        return (value - self._offset[level].index_select(0, index)) / self._spread[level].index_select(0, index)
 
     def _first_best(self, query: Query) -> torch.Tensor:
         """Best value [B, M] of every mesh on the first level."""
@@ -112,19 +116,21 @@ class Shortlister:
             parts.append(values.unflatten(2, (-1, run.poses)).amax((1, 3)))
         return torch.cat(parts, 1)
 
-    def _values(self, query: Query, meshes: Sequence[int], look: Look) -> torch.Tensor:
+    def _values(self, query: Query, meshes: np.ndarray, look: Look) -> torch.Tensor:
         """Values [S, W] of some meshes for one crop, turn by turn of the templates that are looked at; beyond them -inf."""
-        width = max(min(look.templates, self._count[m]) * len(self._turns[m]) for m in meshes)
-        table = query.aspect.new_full((len(meshes), width), -torch.inf)
-        by_kind: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        for at, mesh in enumerate(meshes):
-            by_kind.setdefault((self._count[mesh], self._turns[mesh]), []).append(at)
-        for (count, turns), places in by_kind.items():
-            n, start = min(look.templates, count), torch.tensor([self._start[meshes[k]] for k in places])
-            index = (start[:, None] + torch.arange(n)).flatten().to(table.device)
-            compared = self._compared(query, self._bank.rows, index, look.numbers, turns)[0]
-            values = compared.unflatten(1, (-1, n))  # [T, S, n]
-            table[torch.tensor(places, device=table.device), : n * len(turns)] = values.transpose(0, 1).flatten(1)
+        of, tables = self._kind[meshes], []
+        kinds = np.unique(of).tolist()
+        for kind in kinds:
+            count, turns = self._kinds[kind]
+            n, start = min(look.templates, count), torch.from_numpy(self._start[meshes[of == kind]])
+            index = (start[:, None] + torch.arange(n)).flatten().to(query.aspect.device)
+            values = self._compared(query, self._bank.rows, index, look.numbers, turns)[0].unflatten(1, (-1, n))
+            tables.append(values.transpose(0, 1).flatten(1))  # [S, T * n]
+        if len(kinds) == 1:
+            return tables[0]
+        table = query.aspect.new_full((len(meshes), max(t.shape[1] for t in tables)), -torch.inf)
+        for kind, values in zip(kinds, tables, strict=True):
+            table[torch.from_numpy(np.flatnonzero(of == kind)).to(table.device), : values.shape[1]] = values
         return table
 
     def _compared(
@@ -134,10 +140,11 @@ class Shortlister:
         turned = turned_aspect(query.aspect[:, None], torch.tensor(turns, device=index.device))  # [B, T]
         return query.crops.turned(turns).values(rows, index, numbers, turned, self._config.outline_weight)
 
-    def _poses(self, query: Query, meshes: list[int]) -> list[MeshPoses]:
+    def _poses(self, query: Query, meshes: np.ndarray) -> list[MeshPoses]:
         """The last meshes of one crop, the best poses of each, and of all their poses those that stand out most."""
         config = self._config
-        values = self._values(query, meshes, Look(max(self._count), self._bank.basis.rank))  # [S, W]
+        longest = max(count for count, _ in self._kinds)
+        values = self._values(query, meshes, Look(longest, self._bank.basis.rank))  # [S, W]
         margin = self._margin(values.T, -1, meshes).T
         kept = margin.amax(1).topk(min(config.shortlist_meshes, len(meshes))).indices.sort().values
         values, margin = values[kept], margin[kept]
@@ -149,8 +156,8 @@ class Shortlister:
         place, column = (found.numpy() for found in chosen.cpu().nonzero(as_tuple=True))
         ends = np.searchsorted(place, np.arange(len(kept) + 1))
         listed = []
-        for at, begin, end in zip(kept.tolist(), ends[:-1], ends[1:], strict=True):
-            mesh = meshes[at]
-            turn, row = np.divmod(column[begin:end], self._count[mesh])
-            listed.append(MeshPoses(mesh, np.array(self._turns[mesh])[turn], self._pose[self._start[mesh] + row]))
+        for mesh, begin, end in zip(meshes[kept.cpu().numpy()].tolist(), ends[:-1], ends[1:], strict=True):
+            count, turns = self._kinds[self._kind[mesh]]
+            turn, row = np.divmod(column[begin:end], count)
+            listed.append(MeshPoses(mesh, np.array(turns)[turn], self._pose[self._start[mesh] + row]))
         return listed

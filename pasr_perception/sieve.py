@@ -53,11 +53,13 @@ class Sieve:
         value = scored.value(aspect, self._config, self._space.rivals).cpu()
         margin = self._space.rivals.margin(value, scored.mesh).numpy()
         least = np.partition(margin, -self._config.exact_poses)[-self._config.exact_poses]
-        kept, begin = [], 0
-        for poses in listed:
-            mine = slice(begin, begin + len(poses.pose))
-            begin = mine.stop
-            stays = margin[mine] >= least
-            stays[np.argsort(-value[mine].numpy(), kind="stable")[:EACH]] = True
-            kept.append(MeshPoses(poses.mesh, poses.turn[stays], poses.pose[stays]))
-        return kept
+        ends = np.cumsum([len(poses.pose) for poses in listed])
+        of = np.repeat(np.arange(len(listed)), [len(poses.pose) for poses in listed])
+        ranked = np.lexsort((-value.numpy(), of))  # of one mesh after the other, its best first
+        begin = np.append(0, ends[:-1])[of]
+        stays = margin >= least
+        stays[ranked[np.arange(len(ranked)) - begin < EACH]] = True
+        return [
+            MeshPoses(poses.mesh, poses.turn[mine], poses.pose[mine])
+            for poses, mine in zip(listed, np.split(stays, ends[:-1]), strict=True)
+        ]

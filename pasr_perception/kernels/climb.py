@@ -45,7 +45,7 @@ class Box(NamedTuple):
 
 
 @kernel
-def _less_coverage(box: Box, pose: Posed, margin: float, model: Model) -> None:
+def less_coverage(box: Box, pose: Posed, margin: float, model: Model) -> None:
     """The same less what missing the box costs: `refine.coverage`."""
     if box.toll[0] == 0:
         return
@@ -156,7 +156,7 @@ def climb(
     carried = Carrying(pixels, cells, np.empty_like(pixels.pull), np.empty_like(pixels.pull))
     now = Model(np.zeros(1, np.float32), np.zeros(UNKNOWNS, np.float32), np.zeros((UNKNOWNS, UNKNOWNS), np.float32))
     settle(carried, pose, raster.size, now)
-    _less_coverage(box, pose, way.margin, now)
+    less_coverage(box, pose, way.margin, now)
     damping, step, away = np.float32(DAMPING), np.empty(UNKNOWNS, np.float32), np.empty(1, np.float32)
     began, began_moved = rotation.copy(), moved.copy()
     ahead = Posed(np.empty_like(rotation), np.empty_like(moved), pose.at)
@@ -167,7 +167,7 @@ def climb(
         outlined(outer, ahead.rotation, raster, ahead.at)
         there = Model(np.zeros(1, np.float32), np.zeros_like(now.gradient), np.zeros_like(now.curvature))
         carry(carried, ahead, raster.size, there)
-        _less_coverage(box, ahead, way.margin, there)
+        less_coverage(box, ahead, way.margin, there)
         _distance(ahead.rotation, ahead.moved, began, began_moved, away)
         if there.value[0] > now.value[0] and away[0] <= np.float32(BEYOND) * trust:
             rotation[:], moved[:], now = ahead.rotation, ahead.moved, there
@@ -183,7 +183,7 @@ def splat_step(
     """Move a pose by the splat's derivative."""
     model = Model(np.zeros(1, np.float32), np.zeros(UNKNOWNS, np.float32), np.zeros((UNKNOWNS, UNKNOWNS), np.float32))
     splat_terms(pixels, pose, raster.size, model)
-    _less_coverage(box, pose, way.margin, model)
+    less_coverage(box, pose, way.margin, model)
     step = np.empty(UNKNOWNS, np.float32)
     _step(model, way.unknowns, damping, min(trust, np.float32(LATE_TRUST)), step)
     _turned(step[:3], pose.rotation.copy(), pose.rotation)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 
@@ -60,6 +61,7 @@ from pasr_perception.refine.template import (
 CARRIED = 2  # steps at least before the first splat step
 TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
 SHRINK = 0.4  # of the trust region where the splat contradicts the model
+DIAGONALS = 8
 POLISH, CLOSER = (
     0.1,
     0.65,
@@ -131,23 +133,28 @@ def polish(
 
     A round looks at turns about the eight diagonals, by `POLISH` in the first and ever less from the best so far.
     """
-    axes = torch.cartesian_prod(*[reached.rotation.new_tensor([-1.0, 1.0])] * 3) / math.sqrt(3)  # [8, 3]
-    row = torch.arange(len(reached.rotation), device=axes.device)
-    each = row.repeat_interleave(len(axes))
+    row = torch.arange(len(reached.rotation), device=reached.rotation.device)
+    each = row.repeat_interleave(DIAGONALS)
     around = Hypotheses(start.rotation[each], start.cloud[each], start.crop[each])
     problem = Problem.of(around, clouds, maps, scene, RefineConfig())
     for number in range(rounds):
-        turns = exp_so3(POLISH * CLOSER**number * axes)
-        rotation = (turns @ reached.rotation[:, None]).flatten(0, 1)
+        rotation = (_diagonal_turns(number, row.device) @ reached.rotation[:, None]).flatten(0, 1)
         similarity = visit(Pose(rotation, reached.shift[each], reached.log_scale[each]), problem).similarity
-        similarity, best = similarity.view(-1, len(axes)).max(1)
+        similarity, best = similarity.view(-1, DIAGONALS).max(1)
         better = similarity > reached.similarity
         reached = replace(
             reached,
-            rotation=torch.where(better[:, None, None], rotation[row * len(axes) + best], reached.rotation),
+            rotation=torch.where(better[:, None, None], rotation[row * DIAGONALS + best], reached.rotation),
             similarity=torch.maximum(similarity, reached.similarity),
         )
     return reached
+
+
+@lru_cache(maxsize=32)
+def _diagonal_turns(number: int, device: torch.device) -> torch.Tensor:
+    """The turns [8, 3, 3] that a round of polishing looks at."""
+    axes = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3) / math.sqrt(3)
+    return exp_so3(POLISH * CLOSER**number * axes).to(device)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -113,13 +113,20 @@ class Boxes:
 
     def turned(self, turn: torch.Tensor) -> Boxes:
         """The boxes in crops that were turned anticlockwise by `turn` [H] quarters."""
-        edges, clipped = self.edges, self.clipped
-        for quarter in range(1, 4):
-            again = (turn % 4 >= quarter)[:, None]
-            left, top, right, bottom = edges.unbind(1)
-            edges = torch.where(again, torch.stack([top, 1 - right, bottom, 1 - left], 1), edges)
-            clipped = torch.where(again, clipped[:, [1, 2, 3, 0]], clipped)
-        return Boxes(edges, clipped)
+        edge = _turned_edges(self.edges.device)[turn % 4]  # [H, 4]
+        both = torch.cat([self.edges, 1 - self.edges], 1)  # [H, 8]
+        return Boxes(both.gather(1, edge), self.clipped.gather(1, edge % 4))
+
+
+@lru_cache(maxsize=4)
+def _turned_edges(device: torch.device) -> torch.Tensor:
+    """[4, 4] which edge each is after so many turns anticlockwise; 4 more where it is 1 less that one."""
+    once, edge = torch.tensor([1, 6, 3, 4]), torch.arange(4)  # top, 1 - right, bottom, 1 - left
+    turned = [edge]
+    for _ in range(3):
+        before = turned[-1][once % 4]
+        turned.append((before + torch.where(once >= 4, 4, 0)) % 8)
+    return torch.stack(turned).to(device)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.placement import for_loops, project
+from pasr_perception.kernels.missing import Boxed, missing_costs
 from pasr_perception.kernels.splat import MIN_WEIGHT_SUM
 from pasr_perception.kernels.surface import LEAST_COSINE, LEAST_LENGTH, PIXELS_ENOUGH, RESIDUAL_FLOOR
 from pasr_perception.kernels.visit import Compared, visits
@@ -132,8 +133,13 @@ def priced(visited: AnyVisited, problem: Problem) -> AnyVisited:
     """The same with its value by the problem's coverage cost."""
     if problem.boxes is None:
         return visited
-    edges = problem.edges(visited.pose, problem.outline(visited.pose.rotation))
-    return replace(visited, value=visited.similarity - coverage(edges, problem.boxes, problem.toll).cost)
+    if not for_loops(problem.outer):
+        edges = problem.edges(visited.pose, problem.outline(visited.pose.rotation))
+        return replace(visited, value=visited.similarity - coverage(edges, problem.boxes, problem.toll).cost)
+    boxed = Boxed(*(t.numpy() for t in (problem.boxes.edges, problem.boxes.clipped, problem.toll)))
+    poses, raster = visited.pose.in_loops, problem.scene.raster
+    cost = missing_costs(problem.outer.numpy(), boxed, poses, raster, problem.margin)
+    return replace(visited, value=visited.similarity - torch.from_numpy(cost))
 
 
 def cut_template(splatted: Splatted, problem: Problem) -> Template:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from pasr_perception.refine import Boxes
+from pasr_perception.geometry.placement import ViewSpec
+from pasr_perception.kernels.missing import Boxed, missing_costs
+from pasr_perception.refine import Boxes, Pose, RenderScene
 from pasr_perception.refine.coverage import TOLERANCE, coverage
+from pasr_perception.refine.outline import outline
+from pasr_perception.render.splat import SplatConfig
 
+SPLAT = SplatConfig(size=12, radius=0.2, points_per_pixel=4, depth_band=0.2)
 BOX = torch.tensor([[0.1, 0.2, 0.9, 0.8]]).double()
 FREE = torch.zeros(1, 4, dtype=torch.bool)
 
@@ -53,3 +60,21 @@ def test_its_derivatives_agree_with_differences() -> None:
     # the curvature is the secant one (gradient / offset), an upper bound that is never negative
     torch.testing.assert_close(found.curvature, found.gradient / (edges - BOX))
     assert (found.curvature > 0).all()
+
+
+def test_the_loop_says_what_tensors_say(toy: Any) -> None:
+    """Over poses that miss their boxes on all sides, some of which are cut."""
+    generator = torch.Generator().manual_seed(1)
+    outer, scene = toy.cloud(3)[0][None, :40].expand(12, -1, -1).contiguous(), RenderScene(ViewSpec(), SPLAT)
+    pose = Pose(toy.rotations(12), 0.2 * torch.randn(12, 2, generator=generator), torch.linspace(-0.3, 0.3, 12))
+    edges = torch.rand(12, 4, generator=generator) * 0.3 + torch.tensor([0.0, 0.0, 0.7, 0.7])
+    boxes, toll = Boxes(edges, torch.rand(12, 4, generator=generator) > 0.5), torch.linspace(0.1, 1, 12)
+    at = Pose(pose.rotation, pose.shift, pose.log_scale + 0.1).move(
+        outline(outer, pose.rotation, scene.view).edges.unflatten(1, (2, 2)), 1
+    )
+    boxed = Boxed(*(t.numpy() for t in (boxes.edges, boxes.clipped, toll)))
+    found = torch.from_numpy(missing_costs(outer.numpy(), boxed, pose.in_loops, scene.raster, 0.1))
+    torch.testing.assert_close(found, coverage(at.flatten(1), boxes, toll).cost)
+    assert found.std() > 0.05
+    none = boxed._replace(toll=np.zeros(12, np.float32))
+    assert not missing_costs(outer.numpy(), none, pose.in_loops, scene.raster, 0.1).any()
