@@ -17,7 +17,8 @@ from pasr_perception.config import CoarseConfig
 from pasr_perception.templates import SparseCloud, log_aspect, score_poses
 from pasr_perception.types import Rivals
 
-EACH = 2  # poses of every mesh that stay: channels beyond the leading ones matter more to some meshes than to others
+EACH = 2  # poses that stay of every mesh that may become a candidate: other channels matter more to some
+RIVALS = 2  # times as many meshes as there will be candidates may become one: colours are compared later
 
 
 class RoughSpace(Protocol):
@@ -53,13 +54,11 @@ class Sieve:
         value = scored.value(aspect, self._config, self._space.rivals).cpu()
         margin = self._space.rivals.margin(value, scored.mesh).numpy()
         least = np.partition(margin, -self._config.exact_poses)[-self._config.exact_poses]
-        ends = np.cumsum([len(poses.pose) for poses in listed])
-        of = np.repeat(np.arange(len(listed)), [len(poses.pose) for poses in listed])
+        count = np.array([len(poses.pose) for poses in listed])
+        of, begin = np.repeat(np.arange(len(listed)), count), np.cumsum(count) - count
         ranked = np.lexsort((-value.numpy(), of))  # of one mesh after the other, its best first
-        begin = np.append(0, ends[:-1])[of]
+        first = np.argsort(-margin[ranked[begin]], kind="stable")[: RIVALS * self._config.top_k]
         stays = margin >= least
-        stays[ranked[np.arange(len(ranked)) - begin < EACH]] = True
-        return [
-            MeshPoses(poses.mesh, poses.turn[mine], poses.pose[mine])
-            for poses, mine in zip(listed, np.split(stays, ends[:-1]), strict=True)
-        ]
+        stays[ranked[(np.arange(len(of)) - begin[of] < EACH) & np.isin(of, first)]] = True
+        each = zip(listed, np.split(stays, begin[1:]), strict=True)
+        return [MeshPoses(poses.mesh, poses.turn[mine], poses.pose[mine]) for poses, mine in each if mine.any()]

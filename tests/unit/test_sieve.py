@@ -1,4 +1,4 @@
-"""The sieve keeps what the exact scores would choose, of every mesh something, and lets short lists pass."""
+"""The sieve keeps what the exact scores would choose, of every possible candidate something, and lets short lists pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from pasr_perception.coarse import MeshPoses, coarse_search
 from pasr_perception.config import CoarseConfig
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.sieve import EACH, Sieve
+from pasr_perception.sieve import EACH, RIVALS, Sieve
 from pasr_perception.templates import ChosenPoses, SparseCloud, build_templates, log_aspect, score_poses
 from pasr_perception.types import Rivals
 
@@ -83,6 +83,16 @@ def test_it_keeps_so_many_poses_and_some_of_every_mesh(space) -> None:
     assert [poses.mesh for poses in kept] == list(range(MESHES))
     assert min(len(poses.pose) for poses in kept) >= EACH
     assert CONFIG.exact_poses <= sum(len(poses.pose) for poses in kept) <= CONFIG.exact_poses + EACH * MESHES
+
+
+def test_a_mesh_that_will_be_no_candidate_keeps_only_what_stands_out(space) -> None:
+    """Of four meshes two may become the candidate: the others have no poses of their own."""
+    library, maps = space
+    config = dataclasses.replace(CONFIG, top_k=1, per_mesh=1, exact_poses=4)
+    (kept,) = Sieve(everything, library, library.channels, config)(maps, torch.ones(1, 2), [None])
+    assert 2 in [poses.mesh for poses in kept]
+    assert len(kept) < MESHES
+    assert 4 <= sum(len(poses.pose) for poses in kept) <= 4 + EACH * RIVALS
 
 
 def test_it_keeps_those_that_fit_best_by_the_leading_channels(space) -> None:
