@@ -20,6 +20,7 @@ from pasr_perception.coarse import Shortlist, coarse_search, turn_maps
 from pasr_perception.config import PasrConfig, RefineConfig
 from pasr_perception.crop import CropSpec, crop_detections, look_through
 from pasr_perception.encoders.base import Encoder
+from pasr_perception.encoders.efficientnet_lite import EfficientNetLite
 from pasr_perception.kernels import prepare
 from pasr_perception.library.index import read_bank
 from pasr_perception.library.opening import open_with_encoder
@@ -64,7 +65,8 @@ class Pipeline:
         header = library.header
         self.library, self.encoder, self.config, self.device = library, encoder, config, device
         self.crop_spec = CropSpec(encoder.image_size, header.fill)
-        self._tighten = (tightener or Tightener(device, config.boxes)) if config.boxes.tighten else None
+        network = encoder.network if isinstance(encoder, EfficientNetLite) else None  # the boxes' is part of it
+        self._tighten = (tightener or Tightener(device, config.boxes, network)) if config.boxes.tighten else None
         self._scene = RenderScene(header.view, header.splat)
         unmeasured = [e.id for e in library.entries if e.offset_std == 0]
         if unmeasured:

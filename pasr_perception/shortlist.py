@@ -70,7 +70,7 @@ class Shortlister:
         """`margin` [M] is what a mesh's approximate score has to beat besides its attraction."""
         self._bank, self._config, self._turns = bank, config, tuple(turns)
         count = bank.count.tolist()
-        self._pose = bank.pose.cpu().long().numpy()
+        self._pose = bank.pose.cpu().numpy()
         self._start = (bank.count.cumsum(0) - bank.count).cpu().numpy()
         self._offset = (bank.attraction + margin.to(bank.attraction)[:, None]).T.contiguous()  # [L, M]
         self._spread = bank.spread.clamp(min=MIN_SPREAD).T.contiguous()
@@ -159,5 +159,6 @@ class Shortlister:
         for mesh, begin, end in zip(meshes[kept.cpu().numpy()].tolist(), ends[:-1], ends[1:], strict=True):
             count, turns = self._kinds[self._kind[mesh]]
             turn, row = np.divmod(column[begin:end], count)
-            listed.append(MeshPoses(mesh, np.array(turns)[turn], self._pose[self._start[mesh] + row]))
+            pose = self._pose[self._start[mesh] + row].astype(np.int64)
+            listed.append(MeshPoses(mesh, np.array(turns)[turn], pose))
         return listed

@@ -7,6 +7,8 @@ and lower one (side-aware localisation: Wang et al., ECCV 2020).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -34,9 +36,10 @@ class Trunk(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, network: Any | None = None) -> None:
+        """`network`: one with these weights that is loaded already."""
         super().__init__()
-        network = speed_up(dilated_efficientnet_lite0())
+        network = speed_up(dilated_efficientnet_lite0()) if network is None else network
         self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
         self.blocks = nn.ModuleList(network._blocks[: TAPS[-1] + 1])
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1) * 255)

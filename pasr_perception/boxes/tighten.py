@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +27,14 @@ LEAST_SIDE = 24.0  # pixels of the image; of what is smaller, edges cannot be se
 class Tightener:
     """Called with a frame and its detections."""
 
-    def __init__(self, device: torch.device, config: BoxConfig) -> None:
-        """With the package's weights unless `config` names others. Raises EncoderError for a file that holds none."""
+    def __init__(self, device: torch.device, config: BoxConfig, network: Any | None = None) -> None:
+        """With the package's weights unless `config` names others. Raises EncoderError for a file that holds none.
+
+        `network`: that of an `EfficientNetLite` on the same device, which is loaded already.
+        """
         head, _ = load_head(config.weights or shipped_weights())
         self._gain = config.gain
-        self._head, self._trunk, self._device = head.to(device), Trunk().to(device), device
+        self._head, self._trunk, self._device = head.to(device), Trunk(network).to(device), device
 
     def __call__(self, frame: Frame, detections: Sequence[Detection]) -> list[Detection]:
         """The detections with tighter boxes, in their order; those that cannot be cropped, or are small, as they are."""

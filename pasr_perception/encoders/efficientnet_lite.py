@@ -119,6 +119,11 @@ class EfficientNetLite:
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
         self.dim = projection.dim
 
+    @property
+    def network(self) -> Any:
+        """It: up to the first tap its weights are always the published ones, in single precision."""
+        return self._network
+
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Crops [B, 3, S, S] uint8 RGB -> [B, D, S / 16, S / 16] float32 of unit length."""

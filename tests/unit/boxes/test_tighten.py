@@ -17,6 +17,7 @@ from pasr_perception.config import BoxConfig
 from pasr_perception.crop import crop_detection
 from pasr_perception.data.detector import jitter_box
 from pasr_perception.encoders.base import EncoderError
+from pasr_perception.encoders.efficientnet_lite import EfficientNetLite
 from pasr_perception.geometry.boxes import iou
 from pasr_perception.types import Camera, Detection, Frame
 
@@ -52,6 +53,19 @@ def test_loose_boxes_get_tighter(tighten: Tightener) -> None:
         before.append(iou(loose.box[None], true[None])[0, 0])
         after.append(iou(tight.box[None], true[None])[0, 0])
     assert np.mean(after) > np.mean(before) + 0.04
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_an_encoders_network_serves_as_well(tighten: Tightener, tuned: bool) -> None:
+    """Also where its tail was tuned: what boxes are looked at with comes before that."""
+    encoder = EfficientNetLite(CPU)
+    if tuned:
+        for parameter in encoder.tail.parameters():
+            parameter.zero_()
+    frame, true = drawn(np.random.default_rng(4))
+    said = [Detection(true + 5)]
+    (own,), (shared,) = tighten(frame, said), Tightener(CPU, BoxConfig(), encoder.network)(frame, said)
+    assert np.array_equal(own.box, shared.box)
 
 
 def test_everything_but_the_box_stays_in_order(tighten: Tightener) -> None:
