@@ -68,16 +68,17 @@ class Shortlister:
         self, bank: Bank, turns: Sequence[tuple[int, ...]], margin: torch.Tensor, config: CoarseConfig
     ) -> None:
         """`margin` [M] is what a mesh's approximate score has to beat besides its attraction."""
-        self._bank, self._config, self._turns = bank, config, tuple(turns)
+        self._bank, self._config = bank, config
         count = bank.count.tolist()
         self._pose = bank.pose.cpu().numpy()
         self._start = (bank.count.cumsum(0) - bank.count).cpu().numpy()
         self._offset = (bank.attraction + margin.to(bank.attraction)[:, None]).T.contiguous()  # [L, M]
         self._spread = bank.spread.clamp(min=MIN_SPREAD).T.contiguous()
-        self._first_runs = runs([min(LOOKS[0].templates, n) for n in count], self._turns)
-        self._kinds = sorted(set(zip(count, self._turns, strict=True)))  # meshes of one kind are looked at together
+        self._first_runs = runs([min(LOOKS[0].templates, n) for n in count], turns)
+        kinds = list(zip(count, turns, strict=True))
+        self._kinds = sorted(set(kinds))  # meshes of one kind are looked at together
         number = {kind: k for k, kind in enumerate(self._kinds)}
-        self._kind = np.array([number[kind] for kind in zip(count, self._turns, strict=True)])  # [M]
+        self._kind = np.array([number[kind] for kind in kinds])  # [M]
 
     def __call__(self, maps: torch.Tensor, box_size: torch.Tensor, only: Sequence[int | None]) -> list[list[MeshPoses]]:
         """For every crop the meshes and poses worth an exact look; maps [B, T, D, g, g], box_size [B, 2]."""
@@ -93,7 +94,7 @@ class Shortlister:
         left = [np.arange(meshes) for _ in crops]
         if crops and meshes > config.first_meshes:
             best = self._first_best(Query(query.crops.crops(crops), query.aspect[list(crops)]))
-            margin = (best - self._offset[0]) / self._spread[0]
+            margin = self._margin(best, 0, np.arange(meshes))
             # neighbours in the file are read together
             left = list(margin.topk(config.first_meshes, dim=1).indices.sort(dim=1).values.cpu().numpy())
         for i, (b, kept) in enumerate(zip(crops, left, strict=True)):

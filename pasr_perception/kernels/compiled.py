@@ -56,7 +56,12 @@ def _pointer_in_python(where: Any) -> Any:
 _memory: Any = _pointer_in_python if numba.config.DISABLE_JIT else _pointer  # type: ignore[attr-defined]
 
 
-@register_jitable  # as `made_in_kernels` does
+def made_in_kernels(function: Made) -> Made:
+    """A function that kernels call for what it returns; from Python it is what it says."""
+    return register_jitable(function)
+
+
+@made_in_kernels
 def array_at(where: int, shape: tuple[int, ...], kind: Any) -> Any:
     """In a kernel, the contiguous array of a shape and dtype at an address; whoever calls the kernel keeps it alive."""
     return numba.carray(_memory(where), shape, kind)
@@ -87,11 +92,6 @@ def _compiled(function: Kernel, liberties: set[str]) -> Kernel:
             "kernels are compiled at every start (%s); set NUMBA_CACHE_DIR to a folder to keep them in", error
         )
         return cast(Kernel, numba.njit(nogil=True, fastmath=liberties)(function))
-
-
-def made_in_kernels(function: Made) -> Made:
-    """A function that kernels call for what it returns; from Python it is what it says."""
-    return register_jitable(function)
 
 
 def trial(function: Callable[[], None]) -> Callable[[], None]:
