@@ -235,7 +235,7 @@ class MeshBuilder:
         entry = MeshEntry(
             id=source.id,
             category=source.category,
-            source_path=str(source.path),
+            source_path=str(source.path.absolute()),
             unit=source.unit,
             licence=source.licence,
             creator=source.creator,

@@ -70,7 +70,7 @@ class MeshEntry:
 
     id: str
     category: str
-    source_path: str  # where it came from, for people
+    source_path: str  # where it came from, absolute: it is made anew from there
     unit: float  # metres per unit of the source file
     licence: str
     creator: str

@@ -214,6 +214,16 @@ def test_the_same_meshes_are_built_anew_with_other_settings(folder: Path) -> Non
     assert "0 meshes built, 0 skipped, 2 were there" in again.output
 
 
+def test_a_library_of_relative_paths_is_built_anew_from_anywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    build(Path(folder.name))
+    monkeypatch.chdir("/")
+    result = pasr(
+        "rebuild", folder.parent / "lib", "-o", folder.parent / "new", "--config", folder.parent / "fast.yaml"
+    )
+    assert "2 meshes built, 0 skipped" in result.output
+
+
 def test_an_empty_library_cannot_be_built_anew(folder: Path) -> None:
     _, old = build(folder)
     assert pasr("remove", old, "brick", "can").exit_code == 0
