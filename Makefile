@@ -8,6 +8,7 @@ export PASR_TORCH_INDEX := $(TORCH_INDEX)
 endif
 REAL_DATA ?= ../shared/real
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 2
 RUN := source scripts/env.sh &&
 
 .PHONY: help setup demo track real test test-unit lint format freeze clean distclean
@@ -31,8 +32,8 @@ real: setup ## the node on the real photos of REAL_DATA; writes out/real/index.h
 	  echo 'make real: skipped: no photos in $(REAL_DATA) (set REAL_DATA=<folder with hope_dev/>)'; \
 	fi
 
-test: setup ## every test
-	@$(RUN) python -m pytest $(PYTEST_ARGS)
+test: setup ## every test, in TEST_PROCESSES at a time
+	@$(RUN) python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 test-unit: setup ## the core's tests alone: no ROS, under two minutes
 	@$(RUN) python -m pytest tests/unit $(PYTEST_ARGS)
