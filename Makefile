@@ -33,7 +33,7 @@ real: setup ## the node on the real photos of REAL_DATA; writes out/real/index.h
 	fi
 
 test: setup ## every test, in TEST_PROCESSES at a time
-	@$(RUN) python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
+	@$(RUN) python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 test-unit: setup ## the core's tests alone: no ROS, under two minutes
 	@$(RUN) python -m pytest tests/unit $(PYTEST_ARGS)
