@@ -7,6 +7,7 @@ shortlist is measured against.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -248,16 +249,17 @@ def distinct_best(margin: np.ndarray, mesh: np.ndarray, rotation: np.ndarray, co
 
     No two of a mesh have rotations [K, 3, 3] nearer than `DISTINCT_ANGLE`.
     """
-    chosen: list[int] = []
-    of_mesh: dict[int, list[int]] = {}
+    flat, least = rotation.reshape(len(rotation), 9), 1 + 2 * math.cos(DISTINCT_ANGLE)
+    barred, taken, chosen = np.zeros(len(mesh), bool), Counter[int](), list[int]()
     for i in np.argsort(-margin, kind="stable").tolist():
-        mine = of_mesh.setdefault(int(mesh[i]), [])
-        if len(mine) == per_mesh or len(chosen) == count:
+        if len(chosen) == count:
+            break
+        if barred[i]:
             continue
-        cosine = (np.einsum("kij,ij->k", rotation[mine], rotation[i]) - 1) / 2
-        if (cosine <= math.cos(DISTINCT_ANGLE)).all():
-            mine.append(i)
-            chosen.append(i)
+        chosen.append(i)
+        taken[int(mesh[i])] += 1
+        same = mesh == mesh[i]
+        barred |= same if taken[int(mesh[i])] == per_mesh else same & (flat @ flat[i] > least)
     return np.array(chosen, dtype=np.int64)
 
 

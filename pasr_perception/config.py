@@ -78,8 +78,8 @@ class CoarseConfig:
     poses_each: int = 12  # poses of each of them that are
     poses_more: int = 192  # poses that are besides, of all of them together
     exact_poses: int = 64  # of all these, after a look at their leading channels: poses that are scored exactly
-    top_k: int = 10  # candidates kept over all meshes
-    per_mesh: int = 2  # distinct poses of one mesh among them at most
+    top_k: int = 32  # candidates kept over all meshes
+    per_mesh: int = 6  # distinct poses of one mesh among them at most
     outline_weight: float = 0.12  # similarity that a box aspect wrong by a factor e costs
     colour_weight: float = 2.0  # spreads of margin that colours which agree are worth (`chroma.py`); 0 = not compared
     resident_mb: int = 2048  # meshes held ready on the device: about 3 MB each, 18 on a GPU with 2000 poses
@@ -116,11 +116,11 @@ class RefineConfig:
     """Refinement of the best candidates: Newton's method, or AdamW as published (lr 0.01, decay 0.01, 50 steps; PASR 3.3)."""
 
     method: str = "newton"  # newton | adamw
-    top_k: int = 10  # candidates that are refined; the others keep their coarse pose and score
-    window: float = 7.0  # spreads of margin behind the best up to which the others of them are refined; 0 = all of them
+    top_k: int = 32  # candidates that are refined; the others keep their coarse pose and score
+    window: float = 5.0  # spreads of margin behind the best up to which the others of them are refined; 0 = all of them
     unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
-    finalists: int = 2  # of newton: candidates that go on after the first iteration, the others rest there
+    finalists: int = 3  # of newton: candidates that go on after the first iteration, the others rest there
     polish: int = (
         1  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
     )
@@ -183,10 +183,14 @@ class RankConfig:
 
     hypotheses: int = 5  # how many ranked hypotheses an object carries
     known_margin: float = 0.015  # similarity that a mesh of known colours must beat strangers by more than a bare one
+    own_spread: float = (
+        0.5  # how much a mesh's own spread of strangers counts against the library's typical one, in logarithms
+    )
 
     def __post_init__(self) -> None:
         _require(self.hypotheses >= 1, "rank.hypotheses", "at least 1", self.hypotheses)
-        _require(0 <= self.known_margin <= 1, "rank.known_margin", "0..1", self.known_margin)
+        for name in ("known_margin", "own_spread"):
+            _require(0 <= getattr(self, name) <= 1, f"rank.{name}", "0..1", getattr(self, name))
 
 
 @dataclass(frozen=True)

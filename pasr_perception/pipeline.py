@@ -75,7 +75,7 @@ class Pipeline:
                 "killed?); finish it with `pasr library build --resume` and the same meshes"
             )
         self._attraction = attraction(library)
-        rivals = self._attraction.rivals(config.rank.known_margin)
+        rivals = self._attraction.rivals(config.rank)
         bank = read_bank(library)
         channels = None if bank is None else bank.basis.channels[:, :LEADING_CHANNELS].contiguous()
         self._space = ResidentLibrary(library, rivals, device, config.coarse.resident_mb * 2**20, channels)
@@ -287,12 +287,14 @@ class Pipeline:
         maps: torch.Tensor,
         crops: Sequence[Crop],
         config: RefineConfig | None = None,
+        compared: bool = True,
     ) -> list[Candidates]:
         """Refine each crop's first `refine.top_k` candidates, each in the turned crop that it was found in.
 
-        maps [B, T, D, g, g] of `encode`, or [B, 1, D, g, g] of the one turn that all candidates of a crop share.
+        maps [B, T, D, g, g] of `encode`, or [B, 1, D, g, g] of the one turn that all candidates of a crop share. `compared` says
+        that the candidates' similarities are those of their poses, as a search leaves them.
         """
-        return self._refinement(candidates, maps, crops, config or self.config.refine)
+        return self._refinement(candidates, maps, crops, config or self.config.refine, compared)
 
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
         return [rank(c, self._attraction, self.config.rank, self.config.confidence) for c in candidates]

@@ -2,8 +2,10 @@
 
 Meshes attract unequally: some win for every query. How much each attracts was measured when the library was built, on crops of
 a photo that shows none of them (strangers: mean and spread of its best similarity). What counts is how many spreads a hypothesis
-lies above that mean. A mesh whose colours are known has more to say of its own image than a bare one, so being no better than
-with strangers counts more against it (`known_margin`).
+lies above that mean. A mesh's spread is drawn halfway to the library's typical one (`own_spread`): what stands far out competes
+with meshes that look like it rather than with strangers, and among those a narrow spread says nothing. A mesh whose colours are
+known has more to say of its own image than a bare one, so being no better than with strangers counts more against it
+(`known_margin`).
 The score is the probability of being the right mesh, calibrated on held-out objects (`confidence.py`).
 """
 
@@ -28,9 +30,11 @@ class Attraction:
     std: torch.Tensor  # [M] its standard deviation
     known: torch.Tensor  # [M] bool, the mesh's colours are those of the real object
 
-    def rivals(self, known_margin: float) -> Rivals:
+    def rivals(self, config: RankConfig) -> Rivals:
         """What the meshes' values are compared with before meshes compete."""
-        return Rivals(self.mean + known_margin * self.known.float(), self.std.clamp(min=MIN_SPREAD))
+        own = self.std.clamp(min=MIN_SPREAD).log()
+        spread = (config.own_spread * own + (1 - config.own_spread) * own.mean()).exp()
+        return Rivals(self.mean + config.known_margin * self.known.float(), spread)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Ranked:
 def rank(candidates: Candidates, attraction: Attraction, config: RankConfig, confidence: ConfidenceConfig) -> Ranked:
     """Order one crop's refined candidates by how far they stand out from their meshes' strangers."""
     index = candidates.mesh_index
-    margin = attraction.rivals(config.known_margin).margin(candidates.value.cpu(), index)
+    margin = attraction.rivals(config).margin(candidates.value.cpu(), index)
     chosen: list[int] = []
     seen: set[int] = set()
     for i in torch.argsort(margin, descending=True, stable=True).tolist():

@@ -2,7 +2,8 @@
 
 Refinement brings few candidates forward by much, so those that are more than `refine.window` behind the best stay where they are.
 
-Contours are looked at here (`contour.py`): at all candidates' coarse poses, to choose whom to refine, and again where they end up.
+Contours are looked at here (`contour.py`): at the coarse poses of the candidates that are near, to choose whom to refine, and again
+where they end up.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Heads:
     turn: torch.Tensor  # [H] int64, quarter turns of the crop
     mesh: torch.Tensor  # [H] int64, on the CPU
     rotation: torch.Tensor  # [H, 3, 3] in the crop as it is
+    similarity: torch.Tensor  # [H] of the candidates
     agreement: torch.Tensor  # [H] of colours
     contour: torch.Tensor  # [H] what contours add to the value
 
@@ -59,14 +61,15 @@ class Heads:
         first = list(zip(candidates, sizes, strict=True))
         meshes = [c.mesh_index[:n] for c, n in first]
         crop = torch.arange(len(candidates)).repeat_interleave(torch.tensor(sizes)).to(device)
-        turn, rotation = (torch.cat([getattr(c, name)[:n] for c, n in first]) for name in ("turn", "rotation"))
+        names = ("turn", "rotation", "similarity")
+        turn, rotation, similarity = (torch.cat([getattr(c, name)[:n] for c, n in first]) for name in names)
 
         def known(said: Sequence[torch.Tensor | None]) -> torch.Tensor:
             both = zip(said, first, strict=True)
             return torch.cat([(torch.zeros_like(c.value) if each is None else each)[:n] for each, (c, n) in both])
 
         agreement, contour = known([c.agreement for c in candidates]), known([c.contour for c in candidates])
-        return cls(tuple(sizes), crop, turn, torch.cat(meshes).cpu(), rotation, agreement, contour)
+        return cls(tuple(sizes), crop, turn, torch.cat(meshes).cpu(), rotation, similarity, agreement, contour)
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,20 @@ class Refinement:
     device: torch.device
 
     def __call__(
-        self, candidates: Sequence[Candidates], maps: torch.Tensor, crops: Sequence[Crop], config: RefineConfig
+        self,
+        candidates: Sequence[Candidates],
+        maps: torch.Tensor,
+        crops: Sequence[Crop],
+        config: RefineConfig,
+        compared: bool = True,
     ) -> list[Candidates]:
-        """Refine each crop's first `top_k` candidates; maps as `Pipeline.refine` has them."""
+        """Refine each crop's first `top_k` candidates; maps and `compared` as `Pipeline.refine` has them."""
         if not config.enabled:
             return list(candidates)
         seen = CropEdges.of(crops) if config.contour_weight > 0 else None
-        looked_at = [len(c.mesh_index) if seen is not None else self._refined(c, config) for c in candidates]
-        everyone = Heads.of(candidates, looked_at, self.device)
+        near = [self._near(c, config.window) for c in candidates]
+        most = [min(n, config.top_k) for n in near]
+        everyone = Heads.of(candidates, near if seen is not None else most, self.device)
         meshes = everyone.mesh.unique()
         clouds = self.space.clouds(meshes.tolist())
         if seen is not None:
@@ -96,10 +105,13 @@ class Refinement:
             candidates = self._by_contours(candidates, (config.contour_weight * said).split(everyone.sizes))
         heads = everyone
         if seen is not None:
-            heads = Heads.of(candidates, [self._refined(c, config) for c in candidates], self.device)
-        boxes, cells = Boxes.of(crops, self.device), Cells(maps.flatten(0, 1), clouds)
+            still_near = (self._near(c, config.window) for c in candidates)
+            heads = Heads.of(candidates, [min(n, r) for n, r in zip(still_near, most, strict=True)], self.device)
+        boxes, cells = Boxes.of(crops, self.device), Cells.of(maps.flatten(0, 1), clouds)
         cloud = torch.searchsorted(meshes, heads.mesh).to(self.device)
         start = self._start(heads, cloud, boxes, maps.shape[1])
+        if not compared:
+            start = replace(start, similarity=None)
         result = refine(start, clouds, cells, self.scene, config)
         back = quarter_turns(heads.turn)
         shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
@@ -121,14 +133,13 @@ class Refinement:
         refined = zip(*(t.split(heads.sizes) for t in found), strict=True)
         return [c.with_refined(*each) for c, each in zip(candidates, refined, strict=True)]
 
-    def _refined(self, candidates: Candidates, config: RefineConfig) -> int:
-        """How many of a crop's candidates are refined: those of the first that are not far behind the best."""
-        count = min(config.top_k, len(candidates.mesh_index))
-        if config.window == 0:
+    def _near(self, candidates: Candidates, window: float) -> int:
+        """How many of a crop's candidates are not farther behind the best than a window; 0 = all are taken for near."""
+        count = len(candidates.mesh_index)
+        if window == 0:
             return count
-        value, mesh = candidates.value[:count].cpu(), candidates.mesh_index[:count].cpu()
-        margin = self.space.rivals.margin(value, mesh)
-        behind = (margin < margin[:1] - config.window).nonzero()
+        margin = self.space.rivals.margin(candidates.value.cpu(), candidates.mesh_index.cpu())
+        behind = (margin < margin[:1] - window).nonzero()
         return int(behind[0]) if len(behind) else count
 
     def _start(self, heads: Heads, cloud: torch.Tensor, boxes: Boxes, turns: int) -> Hypotheses:
@@ -142,6 +153,7 @@ class Refinement:
             heads.crop * turns + (heads.turn if turns > 1 else 0),
             boxes.chosen(heads.crop).turned(heads.turn),
             Contest(heads.sizes, offset - known, spread),
+            heads.similarity,
         )
 
     def _of_contours(
@@ -152,11 +164,14 @@ class Refinement:
         return self.space.rivals.spread[heads.mesh].to(self.device) * (agreement - NEUTRAL)
 
     def _by_contours(self, candidates: Sequence[Candidates], worth: Sequence[torch.Tensor]) -> list[Candidates]:
-        """The same, ordered anew with what their contours are worth, a crop's candidates each."""
+        """Each crop's first [n] ordered anew by what their contours are worth; the others' were not looked at: as on average."""
         ordered = []
-        for c, more in zip(candidates, worth, strict=True):
+        for c, mine in zip(candidates, worth, strict=True):
+            first, spread = len(mine), self.space.rivals.spread[c.mesh_index.cpu()].to(mine.device)
+            more = torch.cat([mine, (mine / spread[:first]).mean() * spread[first:]])
             value = c.value + more
-            order = self.space.rivals.margin(value.cpu(), c.mesh_index.cpu()).argsort(descending=True, stable=True)
+            margin = self.space.rivals.margin(value[:first].cpu(), c.mesh_index[:first].cpu())
+            order = torch.cat([margin.argsort(descending=True, stable=True), torch.arange(first, len(value))])
             ordered.append(replace(c, value=value, contour=more).chosen(order))
         return ordered
 

@@ -49,7 +49,7 @@ class Exhaustive:
 
 def exhaustive(library: MeshLibrary, queries: EncodedQueries, config: PasrConfig) -> Exhaustive:
     """Score every mesh at every pose; meshes compete by how far they stand out, as in the search."""
-    rivals = attraction(library).rivals(config.rank.known_margin)
+    rivals = attraction(library).rivals(config.rank)
     best: list[Candidates | None] = [None] * len(queries.maps)
     highest = torch.full((len(queries.maps),), -torch.inf, device=queries.maps.device)
     similarity = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -311,10 +310,10 @@ def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline
 
 def _published(docs: Path, name: str, entry: dict[str, Any]) -> None:
     """Keep a report with the command that made it, and make the tables of all that are there again."""
-    from pasr_perception.evaluation.results_file import write_report
+    from pasr_perception.evaluation.results_file import repeatable, write_report
     from pasr_perception.evaluation.tables import write_tables
 
-    write_report(docs, name, {**entry, "command": shlex.join(["pasr", *sys.argv[1:]])})
+    write_report(docs, name, {**entry, "command": repeatable(sys.argv[1:])})
     typer.echo(f"tables: {write_tables(docs)}")
 
 

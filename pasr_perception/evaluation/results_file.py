@@ -6,7 +6,8 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pasr_perception.library.files import write_atomically
 RESULTS, REPORTS = "results.json", "results"
 SECTIONS = ("synthetic", "hope_dev")
 DIGITS = 4
+PLACES = ("--docs", "--memory")  # options that say where things are kept, and change no number
 
 
 def merge_results(docs: Path, section: str, method: str, values: Mapping[str, Any]) -> None:
@@ -31,6 +33,17 @@ def merge_results(docs: Path, section: str, method: str, values: Mapping[str, An
         data[section] = {**data[section], method: _rounded(values)}
         text = json.dumps(data, indent=2, allow_nan=False) + "\n"
         write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def repeatable(arguments: Sequence[str]) -> str:
+    """The `pasr` command of these arguments, for whoever wants the same numbers: without the places of one's own."""
+    told, left = ["pasr"], iter(arguments)
+    for argument in left:
+        if argument in PLACES:
+            next(left, None)
+        elif not argument.startswith(tuple(f"{place}=" for place in PLACES)):
+            told.append(argument)
+    return shlex.join(told)
 
 
 def write_report(docs: Path, name: str, report: Mapping[str, Any]) -> Path:

@@ -32,7 +32,6 @@ class Way(NamedTuple):
     unknowns: int  # 3, 5 or 6
     robust: float  # medians wide, 0 = all pixels alike
     margin: float  # log scale by which a splat passes the points' outline
-    share: float  # of the similarity at the first pose that missing the box costs
     far: bool  # carried, else by the splat's derivative
 
 

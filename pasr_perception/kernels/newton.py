@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,29 +22,16 @@ from pasr_perception.kernels.visit import (
     splat_room,
 )
 
-LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
-
 
 @dataclass(frozen=True)
 class Drawn:
-    """What draws H hypotheses on, and how far they may go."""
+    """What draws H hypotheses besides features, and how far they may go."""
 
-    leading: Sequence[np.ndarray]  # [S*S, R] the leading channels of the cells
     edges: np.ndarray  # [H, 4]
     clipped: np.ndarray  # [H, 4] bool
-    toll: np.ndarray  # [H]; NaN before it is known how similar a match is
+    toll: np.ndarray  # [H]
     trust: np.ndarray  # [H]
     damping: np.ndarray  # [H]
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """Where H hypotheses go, and what was found where they were."""
-
-    rotation: np.ndarray  # [H, 3, 3]
-    moved: np.ndarray  # [H, 3]
-    similarity: np.ndarray  # [H] eq. 8 before
-    toll: np.ndarray  # [H]
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ def _pieces(
     splat_one(cloud.points, rotation, moved, raster, splat)
     kept, number = np.empty(splat.filled.shape[0], np.int64), np.zeros(1, np.int64)
     keep(splat.filled, raster.size, kept, number)
-    pixels, mine = pixels_room(number[0], cloud.leading.shape[1]), kept[: number[0]]
+    pixels, mine = pixels_room(number[0], cloud.features.shape[1]), kept[: number[0]]
     radius = raster.radius * raster.radius
     cut(cloud, cells, splat.taken, splat.filled, splat.uv, raster.size, radius, robust, mine, pixels)
     return pixels, splat
@@ -77,37 +63,32 @@ def _pieces(
 def _next_one(
     cloud: Cloud,
     cells: np.ndarray,
-    leading: np.ndarray,
     box: Box,
     rotation: np.ndarray,
     moved: np.ndarray,
-    similarity: np.ndarray,
     trust: np.float32,
     damping: np.float32,
     raster: Raster,
     way: Way,
 ) -> None:
-    """Move one hypothesis [3, 3] and [3]; eq. 8 where it was to similarity [1], its toll to the box where it is not known."""
-    pixels, splat = _pieces(cloud, cells, rotation, moved, raster, way.robust)
-    compare_one(cloud, cells, raster, splat, similarity)
-    if np.isnan(box.toll[0]):
-        box.toll[0] = np.float32(way.share) * max(similarity[0], np.float32(LEAST_SIMILARITY))
+    """Move one hypothesis [3, 3] and [3]."""
+    pixels, _ = _pieces(cloud, cells, rotation, moved, raster, way.robust)
     pose = Posed(rotation, moved, outlined_room())
     outlined(cloud.outer, rotation, raster, pose.at)
     if way.far:
-        climb(cloud.outer, leading, pixels, box, pose, trust, raster, way)
+        climb(cloud.outer, cells, pixels, box, pose, trust, raster, way)
     else:
         splat_step(pixels, box, pose, trust, damping, raster, way)
 
 
-def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, way: Way) -> Ahead:
+def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, way: Way) -> Poses:
     """Where H hypotheses go from poses."""
-    found = Ahead(poses.rotation.copy(), poses.moved.copy(), np.empty(len(poses.moved), np.float32), drawn.toll.copy())
+    found = Poses(poses.rotation.copy(), poses.moved.copy())
 
     def one(h: int) -> None:
-        box = Box(drawn.edges[h], drawn.clipped[h], found.toll[h : h + 1])
-        mine = compared.clouds[h], compared.cells[h], drawn.leading[h], box, found.rotation[h], found.moved[h]
-        _next_one(*mine, found.similarity[h : h + 1], drawn.trust[h], drawn.damping[h], raster, way)
+        box = Box(drawn.edges[h], drawn.clipped[h], drawn.toll[h : h + 1])
+        mine = compared.clouds[h], compared.cells[h], box, found.rotation[h], found.moved[h]
+        _next_one(*mine, drawn.trust[h], drawn.damping[h], raster, way)
 
     on_all_cores(one, len(found.rotation))
     return found
@@ -157,8 +138,8 @@ def splat_models(poses: Poses, compared: Compared, raster: Raster, robust: float
 def _on_one_point() -> None:
     poses, cloud, cells, raster = one_of_each()
     ones = np.ones(1, np.float32)
-    drawn = Drawn([cells], np.ones((1, 4), np.float32), np.zeros((1, 4), bool), ones, ones, ones)
+    drawn = Drawn(np.ones((1, 4), np.float32), np.zeros((1, 4), bool), ones, ones, ones)
     compared = Compared([cloud], [cells])
     for far in (False, True):
-        next_poses(poses, drawn, compared, raster, Way(6, 3.0, 0.0, 0.3, far))
+        next_poses(poses, drawn, compared, raster, Way(6, 3.0, 0.0, far))
     splat_models(poses, compared, raster, 3.0)

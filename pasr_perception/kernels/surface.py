@@ -23,7 +23,6 @@ class Cloud(NamedTuple):
 
     points: np.ndarray  # [N, 3] object frame
     features: np.ndarray  # [N, D] `as_numbers`
-    leading: np.ndarray  # [N, R] their leading channels
     outer: np.ndarray  # [K, 3] the points that may form its outline
 
 
@@ -33,7 +32,7 @@ class Pixels(NamedTuple):
     surface: np.ndarray  # [P, 3] object frame
     middle: np.ndarray  # [P, 2] where each was splatted
     weight: np.ndarray  # [P], sum 1
-    feature: np.ndarray  # [P, R]
+    feature: np.ndarray  # [P, D] unit
     pull: np.ndarray  # [P, 2]
     metric: np.ndarray  # [P, 2, 2]
 
@@ -79,10 +78,10 @@ def _cut_one(
     pixels: Pixels,
     cosine: np.ndarray,
 ) -> None:
-    """One pixel, made of the first `count` of points [K], to place i; weights [3, K] and sums [3, D] are scratch."""
-    cell, half, surface, leading = cells[pixel], np.float32(0.5), pixels.surface[i], pixels.feature[i]
-    shown, by_x, by_y = sums[0], sums[1], sums[2]
-    shown[:], by_x[:], by_y[:], surface[:], leading[:] = 0, 0, 0, 0, 0
+    """One pixel, made of the first `count` of points [K], to place i; weights [3, K] and sums [2, D] are scratch."""
+    cell, half, surface, shown = cells[pixel], np.float32(0.5), pixels.surface[i], pixels.feature[i]
+    by_x, by_y = sums[0], sums[1]
+    shown[:], by_x[:], by_y[:], surface[:] = 0, 0, 0, 0
     pixels.middle[i, 0], pixels.middle[i, 1] = np.float32(pixel % size) + half, np.float32(pixel // size) + half
     total, by_square = np.float32(0), np.float32(1 / radius)
     weights[:] = 0
@@ -95,7 +94,6 @@ def _cut_one(
         for axis in range(3):
             surface[axis] += w * cloud.points[point, axis]
     for slot in range(0, count, AT_ONCE):
-        add_four(cloud.leading, points, weights[0], slot, leading)
         add_four(cloud.features, points, weights[0], slot, shown)
         add_four(cloud.features, points, weights[1], slot, by_x)
         add_four(cloud.features, points, weights[2], slot, by_y)
@@ -120,8 +118,8 @@ def _cut_one(
     cosine[i] = product * scale
     for axis in range(3):
         surface[axis] /= total
-    for r in range(leading.shape[0]):
-        leading[r] *= scale
+    for d in range(shown.shape[0]):
+        shown[d] *= scale
     pixels.pull[i, 0], pixels.pull[i, 1] = fits_x * scale, fits_y * scale
     bent = max(cosine[i], np.float32(LEAST_COSINE)) * scale * scale
     pixels.metric[i, 0, 0], pixels.metric[i, 1, 1] = bent * xx, bent * yy
@@ -160,7 +158,7 @@ def cut(
     pixels: Pixels,
 ) -> None:
     """The pixels `kept` of a splat, which takes the first `count` [S*S] of the points `index` [S*S, K]; `radius` is squared."""
-    cosine, sums = np.empty(kept.shape[0], np.float32), np.empty((3, cloud.features.shape[1]), np.float32)
+    cosine, sums = np.empty(kept.shape[0], np.float32), np.empty((2, cloud.features.shape[1]), np.float32)
     slots = (index.shape[1] + AT_ONCE - 1) // AT_ONCE * AT_ONCE
     points, weights = np.zeros(slots, np.int64), np.empty((3, slots), np.float32)
     for i in range(kept.shape[0]):

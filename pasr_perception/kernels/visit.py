@@ -116,7 +116,7 @@ def one_of_each() -> tuple[Poses, Cloud, np.ndarray, Raster]:
     raster = Raster.of(View(0.8, 6.0, 1), Splatting(2, 1.0, 1, math.inf))
     cells = np.ones((4, 8), np.float32)
     halves = feature.astype(np.float16).view(np.uint16)  # as libraries keep them
-    return poses, Cloud(point, halves, halves, point), cells, raster
+    return poses, Cloud(point, halves, point), cells, raster
 
 
 @trial

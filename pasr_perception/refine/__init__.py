@@ -39,4 +39,4 @@ def refine(
     if config.moves_in_image and start.boxes is None:
         raise ValueError(f"start.boxes: expected the detections' boxes to refine {config.unknowns} unknowns, got None")
     method = {"adamw": refine_adamw, "newton": refine_newton}[config.method]
-    return method(start, clouds, maps if isinstance(maps, Cells) else Cells(maps, clouds), scene, config)
+    return method(start, clouds, maps if isinstance(maps, Cells) else Cells.of(maps, clouds), scene, config)

@@ -33,7 +33,6 @@ from pasr_perception.geometry.placement import for_loops
 from pasr_perception.geometry.se3 import exp_so3
 from pasr_perception.kernels import newton as kernels
 from pasr_perception.kernels.climb import BEYOND, CLIMB_STEPS, DAMPING, LATE_TRUST, RELAX, STIFFEN, Way
-from pasr_perception.kernels.newton import LEAST_SIMILARITY
 from pasr_perception.refine.outline import Outline
 from pasr_perception.refine.problem import Cells, Clouds, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.products import look_up
@@ -58,6 +57,7 @@ from pasr_perception.refine.template import (
     visit,
 )
 
+LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 CARRIED = 2  # steps at least before the first splat step
 TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
 SHRINK = 0.4  # of the trust region where the splat contradicts the model
@@ -73,22 +73,21 @@ def refine_newton(start: Hypotheses, clouds: Clouds, cells: Cells, scene: Render
     """Maximise similarity less coverage cost; returns the best pose that was splatted, start included."""
     problem = Problem.of(start, clouds, cells, scene, config)
     pose = Pose.by_outline(start.rotation)
+    similarity = visit(pose, problem).similarity if start.similarity is None else start.similarity
+    settled = Refined.of(pose, similarity)
     if not config.iterations:
-        return Refined.of(pose, visit(pose, problem).similarity)
-    trust, damping = torch.full_like(problem.toll, TRUST), torch.full_like(problem.toll, DAMPING)
-    problem = replace(problem, toll=torch.full_like(trust, torch.nan))  # until it is known how similar a match is
-    ahead = next_pose(problem, pose, trust, damping, far=True)
-    problem = replace(problem, toll=ahead.toll)
-    start_value = priced(Visited(pose, ahead.similarity, ahead.similarity), problem).value
-    state = Search(problem, pose, start_value, ahead.similarity, trust, damping)
-    settled = Refined.of(pose, state.similarity)
+        return settled
+    # encoders differ in how similar a match is, and in how much of that a movement changes
+    problem = replace(problem, toll=config.coverage_weight * similarity.clamp(min=LEAST_SIMILARITY))
+    trust, damping = torch.full_like(similarity, TRUST), torch.full_like(similarity, DAMPING)
+    start_value = priced(Visited(pose, similarity, similarity), problem).value
+    state = Search(problem, pose, start_value, similarity, trust, damping)
     left = torch.arange(len(trust), device=trust.device)  # of the hypotheses, those still refined
     finest = max(min(CARRIED, config.iterations), config.iterations - config.iterations // 2)  # begins with splat steps
     for iteration in range(config.iterations):
         far = iteration < finest
-        if iteration:
-            ahead = next_pose(state.problem, state.pose, state.trust, state.damping, far)
-        state = state.after(visit(ahead.pose, state.problem), far)
+        ahead = next_pose(state.problem, state.pose, state.trust, state.damping, far)
+        state = state.after(visit(ahead, state.problem), far)
         settled = settled.replaced(Refined.of(state.pose, state.similarity), left)
         if iteration == 0 and start.contest is not None:
             left = start.contest.finalists(state.value, config.finalists)
@@ -157,42 +156,30 @@ def _diagonal_turns(number: int, device: torch.device) -> torch.Tensor:
     return exp_so3(POLISH * CLOSER**number * axes).to(device)
 
 
-@dataclass(frozen=True)
-class Ahead:
-    """Where H hypotheses go, and what was found where they were."""
-
-    pose: Pose
-    similarity: torch.Tensor  # [H] eq. 8 before
-    toll: torch.Tensor  # [H] of missing the box: the given one, or a share of that similarity where none is known
-
-
-def next_pose(problem: Problem, pose: Pose, trust: torch.Tensor, damping: torch.Tensor, far: bool) -> Ahead:
+def next_pose(problem: Problem, pose: Pose, trust: torch.Tensor, damping: torch.Tensor, far: bool) -> Pose:
     """Where the splat at each pose says that there is more; on the CPU in one loop each."""
     if not for_loops(problem.cells.unit):
         return next_in_tensors(problem, pose, trust, damping, far)
+    looked_at = problem.narrow if far else problem
     config, boxes = problem.config, problem.boxes
     box = (trust.new_zeros(len(trust), 4), torch.zeros(len(trust), 4, dtype=torch.bool), torch.zeros_like(trust))
     if boxes is not None:
         box = boxes.edges, boxes.clipped, problem.toll
-    numbers = (t.contiguous().numpy() for t in (*box, trust, damping))
-    drawn = kernels.Drawn([problem.cells.leading_in_loops(c) for c in problem.crop.tolist()], *numbers)
-    way = Way(config.unknowns, config.robust_scale, problem.margin, config.coverage_weight, far)
-    found = kernels.next_poses(pose.in_loops, drawn, problem.in_loops, problem.scene.raster, way)
-    rotation, moved, similarity, toll = (torch.from_numpy(a) for a in vars(found).values())
-    return Ahead(Pose(rotation, moved[:, :2], moved[:, 2]), similarity, toll)
+    drawn = kernels.Drawn(*(t.contiguous().numpy() for t in (*box, trust, damping)))
+    way = Way(config.unknowns, config.robust_scale, problem.margin, far)
+    found = kernels.next_poses(pose.in_loops, drawn, looked_at.in_loops, problem.scene.raster, way)
+    rotation, moved = torch.from_numpy(found.rotation), torch.from_numpy(found.moved)
+    return Pose(rotation, moved[:, :2], moved[:, 2])
 
 
-def next_in_tensors(problem: Problem, pose: Pose, trust: torch.Tensor, damping: torch.Tensor, far: bool) -> Ahead:
+def next_in_tensors(problem: Problem, pose: Pose, trust: torch.Tensor, damping: torch.Tensor, far: bool) -> Pose:
     """`next_pose` on any device."""
-    splatted = splat(pose, problem)
-    # encoders differ in how similar a match is, and in how much of that a movement changes
-    share = problem.config.coverage_weight * splatted.similarity.clamp(min=LEAST_SIMILARITY)
-    toll = torch.where(problem.toll.isnan(), share, problem.toll)
-    problem, template = replace(problem, toll=toll), cut_template(splatted, problem)
+    problem = problem.narrow if far else problem
+    template = cut_template(splat(pose, problem), problem)
     if far:
-        return Ahead(climb(template, trust, problem), splatted.similarity, toll)
+        return climb(template, trust, problem)
     step = newton_step(splat_model(template, problem), damping, trust.clamp(max=LATE_TRUST))
-    return Ahead(moved_by(pose, step), splatted.similarity, toll)
+    return moved_by(pose, step)
 
 
 def splat_model(template: Template, problem: Problem) -> Quadratic:
@@ -223,8 +210,8 @@ class Carried:
 
     def __init__(self, template: Template, problem: Problem) -> None:
         self._template, self._problem, self._size = template, problem, problem.scene.splat.size
-        leading = problem.clouds.leading(problem.cells.unit[problem.crop])  # [H, g * g, R]
-        self._products = template.feature @ leading.transpose(1, 2)  # [H, P, g * g]
+        cells = problem.cells.unit[problem.crop]  # [H, g * g, D]
+        self._products = template.feature @ cells.transpose(1, 2)  # [H, P, g * g]
         at = problem.outline(template.pose.rotation)
         # a surface lies where its points are on average, its pixel where the cell is
         self._correction = template.middle - surface_pixels(template.pose, template.surface, at, self._size)

@@ -45,8 +45,7 @@ class Clouds:
     @cached_property
     def in_loops(self) -> list[Cloud]:
         """Each as the CPU's loops read it."""
-        rough = [self.leading(part.float()) for part in self.parts] if self.rough is None else self.rough
-        each = zip(self.points, self.parts, rough, self.outer, strict=True)
+        each = zip(self.points, self.parts, self.outer, strict=True)
         return [Cloud(*(as_numbers(t) for t in tensors)) for tensors in each]
 
     @cached_property
@@ -60,25 +59,35 @@ class Clouds:
         """The leading channels [..., R] of features [..., D], enough for where to look; all where none are known."""
         return features if self.channels is None else features @ self.channels
 
+    @cached_property
+    def narrow(self) -> Clouds:
+        """The same with leading channels for features."""
+        if self.channels is None:
+            return self
+        rough = [self.leading(part.float()) for part in self.parts] if self.rough is None else self.rough
+        return Clouds(self.points, rough, self.outer)
 
+
+@dataclass(frozen=True)
 class Cells:
     """What B crops show, cell by cell."""
 
-    def __init__(self, maps: torch.Tensor, clouds: Clouds) -> None:
-        """maps [B, D, g, g] hold unit features."""
-        self.unit = grid_cells(maps)  # [B, g * g, D]
-        self._clouds = clouds
-        self._leading: dict[int, np.ndarray] = {}
+    unit: torch.Tensor  # [B, g * g, D] unit features, or some of their channels
+    clouds: Clouds  # that are compared with them
+
+    @classmethod
+    def of(cls, maps: torch.Tensor, clouds: Clouds) -> Cells:
+        """Maps [B, D, g, g] of unit features."""
+        return cls(grid_cells(maps), clouds)
+
+    @cached_property
+    def narrow(self) -> Cells:
+        """The same with leading channels for features."""
+        return Cells(self.clouds.leading(self.unit).contiguous(), self.clouds.narrow)
 
     def in_loops(self, crop: int) -> np.ndarray:
         """One crop's [g * g, D] as the CPU's loops read it."""
         return self.unit[crop].numpy()
-
-    def leading_in_loops(self, crop: int) -> np.ndarray:
-        """The leading channels [g * g, R] of one crop's."""
-        if crop not in self._leading:
-            self._leading[crop] = self._clouds.leading(self.unit[crop]).numpy()
-        return self._leading[crop]
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,7 @@ class Hypotheses:
     crop: torch.Tensor  # [H] int64 into the maps
     boxes: Boxes | None = None  # where the outlines should end; needed with more than three unknowns
     contest: Contest | None = None  # without it all are refined to the end
+    similarity: torch.Tensor | None = None  # [H] eq. 8 at these rotations, where it is known
 
     def chosen(self, index: torch.Tensor) -> Hypotheses:
         """Some of them, rivals no more."""

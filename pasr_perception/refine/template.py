@@ -39,7 +39,7 @@ class Problem:
     cells: Cells
     scene: RenderScene
     config: RefineConfig
-    toll: torch.Tensor  # [H] weight of the coverage cost; NaN where it is not known yet
+    toll: torch.Tensor  # [H] weight of the coverage cost
 
     @classmethod
     def of(
@@ -48,7 +48,7 @@ class Problem:
         """maps [B, D, g, g] hold unit features, or are their cells already."""
         boxes = start.boxes if config.moves_in_image else None  # else the outline fills the box by its placement
         outer = clouds.outer.index_select(0, start.cloud)
-        cells = maps if isinstance(maps, Cells) else Cells(maps, clouds)
+        cells = maps if isinstance(maps, Cells) else Cells.of(maps, clouds)
         toll = outer.new_full((len(start.crop),), config.coverage_weight)
         return cls(start.cloud, start.crop, boxes, clouds, outer, cells, scene, config, toll)
 
@@ -57,6 +57,11 @@ class Problem:
         boxes = None if self.boxes is None else self.boxes.chosen(index)
         mine = {name: getattr(self, name)[index] for name in ("cloud", "crop", "outer", "toll")}
         return replace(self, boxes=boxes, **mine)
+
+    @property
+    def narrow(self) -> Problem:
+        """The same with leading channels for features."""
+        return replace(self, clouds=self.clouds.narrow, cells=self.cells.narrow)
 
     @property
     def margin(self) -> float:
@@ -107,7 +112,7 @@ class Template:
     surface: torch.Tensor  # [H, P, 3] object frame
     middle: torch.Tensor  # [H, P, 2] of the cell, pixels
     weight: torch.Tensor  # [H, P], sum 1
-    feature: torch.Tensor  # [H, P, R] leading channels of a unit feature
+    feature: torch.Tensor  # [H, P, D] unit
     pull: torch.Tensor  # [H, P, 2] derivative of the cosine by where the surface is in the image, through the splat
     metric: torch.Tensor  # [H, P, 2, 2] Gauss-Newton's negated second derivative
 
@@ -151,7 +156,7 @@ def cut_template(splatted: Splatted, problem: Problem) -> Template:
     weight = robust_weight(residual, kept.to(residual.dtype).view(shape), problem.config.robust_scale)
     surface, unit, pull, metric = (v.unflatten(0, shape) for v in closer(splatted, problem))
     middle = middles(rendered.cell, size).unflatten(0, shape)
-    return Template(splatted.pose, surface, middle, weight, problem.clouds.leading(unit), pull, metric)
+    return Template(splatted.pose, surface, middle, weight, unit, pull, metric)
 
 
 def middles(cell: torch.Tensor, size: int) -> torch.Tensor:

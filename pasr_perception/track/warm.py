@@ -105,7 +105,7 @@ class WarmStart:
             zeros,
             zeros,
         )
-        refined = pipeline.refine([start], maps, [crop], replace(self._refine, top_k=count))[0]
+        refined = pipeline.refine([start], maps, [crop], replace(self._refine, top_k=count), compared=False)[0]
         assert refined.displacement is not None
         looks = []
         for i, (mesh, _) in enumerate(starts):

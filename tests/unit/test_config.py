@@ -127,6 +127,7 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (ReframeConfig, {"coverage_weight": 0.0}, r"reframe\.coverage_weight"),
         (RankConfig, {"hypotheses": 0}, r"rank\.hypotheses"),
         (RankConfig, {"known_margin": 1.1}, r"rank\.known_margin: expected 0\.\.1, got 1\.1"),
+        (RankConfig, {"own_spread": -0.1}, r"rank\.own_spread: expected 0\.\.1, got -0\.1"),
         (LibraryConfig, {"points": 0}, r"library\.points"),
         (LibraryConfig, {"views": 0}, r"library\.views"),
         (LibraryConfig, {"strangers": 1}, r"library\.strangers: expected at least 2"),

@@ -245,7 +245,7 @@ def searched_and_refined(bench: Any, library_path: Path, refine: RefineConfig) -
 
 
 def test_refined_values_hold_what_contours_are_worth(bench: Any, library_path: Path) -> None:
-    known = RefineConfig(finalists=10, polish=0, contour_weight=0)  # so that all are refined alike
+    known = RefineConfig(finalists=32, window=0, polish=0, contour_weight=0)  # so that all are refined alike
     _, without = searched_and_refined(bench, library_path, known)
     pipeline, found = searched_and_refined(bench, library_path, dataclasses.replace(known, contour_weight=20))
     assert len(found.value) == len(without.value) > 2
@@ -260,6 +260,18 @@ def test_refined_values_hold_what_contours_are_worth(bench: Any, library_path: P
     assert pipeline.library.entries[int(found.mesh_index[best])].id == "truck"
     assert float(agreement[ours == best]) > NEUTRAL + 0.05
     assert float(agreement.std()) > 0.02
+
+
+def test_of_candidates_far_behind_contours_are_taken_for_those_of_the_others(bench: Any, library_path: Path) -> None:
+    pipeline, found = searched_and_refined(bench, library_path, RefineConfig(window=1e-6))
+    assert found.contour is not None
+    worth = found.contour / pipeline.rivals.spread[found.mesh_index]
+    assert len(worth) > 2
+    torch.testing.assert_close(worth, worth[:1].expand_as(worth))
+    assert float(worth[0].abs()) > 0
+    _, all_looked_at = searched_and_refined(bench, library_path, RefineConfig(window=0))
+    worth = all_looked_at.contour / pipeline.rivals.spread[all_looked_at.mesh_index]
+    assert float(worth.std()) > 0.1
 
 
 def test_contours_speak_of_candidates_that_are_not_refined_too(bench: Any, library_path: Path) -> None:

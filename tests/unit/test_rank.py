@@ -37,14 +37,25 @@ def test_the_margin_over_the_own_offset_decides():
 
 def test_a_margin_counts_in_spreads():
     attraction = Attraction(torch.tensor([0.4, 0.4]), torch.tensor([0.10, 0.02]), torch.tensor([False, False]))
-    rivals = attraction.rivals(0.0)
+    rivals = attraction.rivals(RankConfig(known_margin=0, own_spread=1))
     assert torch.allclose(rivals.margin(torch.tensor([0.5, 0.5]), torch.tensor([0, 1])), torch.tensor([1.0, 5.0]))
-    assert rank(candidates([0, 1], torch.tensor([0.50, 0.43])), attraction, RankConfig()).mesh_index == (1, 0)
+    assert rank(candidates([0, 1], torch.tensor([0.50, 0.43])), attraction, RankConfig(own_spread=1)).mesh_index == (
+        1,
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "spread"), [(1.0, [0.04, 0.01, 0.02]), (0.5, [0.02 * 2**0.5, 0.02 / 2**0.5, 0.02]), (0.0, [0.02] * 3)]
+)
+def test_a_spread_is_drawn_to_the_librarys_typical_one(own: float, spread: list[float]) -> None:
+    attraction = Attraction(torch.zeros(3), torch.tensor([0.04, 0.01, 0.02]), torch.zeros(3, dtype=torch.bool))
+    torch.testing.assert_close(attraction.rivals(RankConfig(own_spread=own)).spread, torch.tensor(spread))
 
 
 def test_known_colours_have_to_say_more():
     attraction = Attraction(torch.tensor([0.4, 0.4]), torch.tensor([0.1, 0.1]), torch.tensor([True, False]))
-    assert torch.allclose(attraction.rivals(0.03).offset, torch.tensor([0.43, 0.4]))
+    assert torch.allclose(attraction.rivals(RankConfig(known_margin=0.03)).offset, torch.tensor([0.43, 0.4]))
     similarity = torch.tensor([0.52, 0.50])
     for margin, winner in ((0.0, 0), (0.01, 0), (0.03, 1)):
         ranked = rank(candidates([0, 1], similarity), attraction, RankConfig(known_margin=margin))
@@ -73,7 +84,7 @@ def test_as_many_hypotheses_as_asked_for():
 
 
 def test_scores_are_the_calibrated_probabilities_and_leave_room_for_none_of_them():
-    ranked = rank(candidates([0, 1, 2], torch.tensor([0.60, 0.45, 0.45])), ATTRACTION, RankConfig())
+    ranked = rank(candidates([0, 1, 2], torch.tensor([0.60, 0.45, 0.45])), ATTRACTION, RankConfig(own_spread=1))
     assert ranked.margin == pytest.approx((3.0, 2.0, 0.5), abs=1e-5)
     expected, unknown = probabilities(ranked.margin, ConfidenceConfig())
     assert ranked.score == pytest.approx(expected)

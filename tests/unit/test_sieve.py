@@ -18,7 +18,7 @@ from pasr_perception.templates import ChosenPoses, SparseCloud, build_templates,
 from pasr_perception.types import Rivals
 
 GRID, POSES, MESHES, DIM, LEADING = 14, 40, 4, 16, 8
-CONFIG = CoarseConfig(exact_poses=12, top_k=5)
+CONFIG = CoarseConfig(exact_poses=12, top_k=5, per_mesh=2)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pasr_perception.geometry.viewpoints import look_at
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.types import Rivals
 
-CONFIG = PasrConfig(coarse=CoarseConfig(top_k=5), refine=RefineConfig(top_k=2))
+CONFIG = PasrConfig(coarse=CoarseConfig(top_k=5, per_mesh=2), refine=RefineConfig(top_k=2))
 PLAN = BenchPlan(
     sizes=(2, 3, 5, 7),
     crops=(1, 2),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pasr_perception.evaluation.results_file import merge_results, read_reports, write_report
+from pasr_perception.evaluation.results_file import merge_results, read_reports, repeatable, write_report
 from pasr_perception.evaluation.tables import markdown, number, write_tables
 
 SCORES = {
@@ -113,3 +113,9 @@ def test_pictures_stand_with_the_counts_of_causes(tmp_path):
 def test_cells():
     assert (number(None), number(0.5), number(12.345, "°")) == ("–", "0.500", "12.3°")
     assert markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n|---|---:|\n| x | 1 |\n"
+
+
+def test_a_command_is_told_without_the_places_of_ones_own():
+    given = ["evaluate", "bop", "a b", "--docs", "/tmp/x", "--jitter", "0.1", "--memory=/tmp/y", "--seed", "0"]
+    assert repeatable(given) == "pasr evaluate bop 'a b' --jitter 0.1 --seed 0"
+    assert repeatable(["evaluate", "--docs"]) == "pasr evaluate"

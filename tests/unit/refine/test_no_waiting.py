@@ -39,7 +39,7 @@ def given(grid: int) -> Given:
     clouds = Clouds(
         numbers(CLOUDS, POINTS, 3), numbers(CLOUDS, POINTS, CHANNELS), numbers(CLOUDS, OUTER, 3), numbers(CHANNELS, 8)
     )
-    return Given(start, clouds, Cells(numbers(2, CHANNELS, grid, grid), clouds))
+    return Given(start, clouds, Cells.of(numbers(2, CHANNELS, grid, grid), clouds))
 
 
 @pytest.mark.parametrize(("unknowns", "iterations"), [(6, 2), (6, 5), (3, 2)])

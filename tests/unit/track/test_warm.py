@@ -79,8 +79,8 @@ def test_rivals_are_refined_however_far_behind_they_would_be_without_a_search(pi
     can = make_T(truth[:3, :3], truth[:3, :3] @ pipeline.library.entries[0].center + truth[:3, 3])
     started, refined, refine = [], [], pipeline.refine
 
-    def noted(candidates, *rest):
-        found = refine(candidates, *rest)
+    def noted(candidates, *rest, **more):
+        found = refine(candidates, *rest, **more)
         started.extend(candidates[0].rotation)
         refined.extend(found[0].rotation)
         return found
