@@ -297,4 +297,4 @@ class Pipeline:
         return self._refinement(candidates, maps, crops, config or self.config.refine, compared)
 
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
-        return [rank(c, self._attraction, self.config.rank, self.config.confidence) for c in candidates]
+        return [rank(c, self.rivals, self.config.rank, self.config.confidence) for c in candidates]

@@ -52,10 +52,10 @@ class Ranked:
     distance: tuple[tuple[float, float], ...] = ()  # of `Candidates`: factor and noise; empty where it had none
 
 
-def rank(candidates: Candidates, attraction: Attraction, config: RankConfig, confidence: ConfidenceConfig) -> Ranked:
+def rank(candidates: Candidates, rivals: Rivals, config: RankConfig, confidence: ConfidenceConfig) -> Ranked:
     """Order one crop's refined candidates by how far they stand out from their meshes' strangers."""
     index = candidates.mesh_index
-    margin = attraction.rivals(config).margin(candidates.value.cpu(), index)
+    margin = rivals.margin(candidates.value.cpu(), index)
     chosen: list[int] = []
     seen: set[int] = set()
     for i in torch.argsort(margin, descending=True, stable=True).tolist():

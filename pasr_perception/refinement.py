@@ -95,18 +95,15 @@ class Refinement:
             return list(candidates)
         seen = CropEdges.of(crops) if config.contour_weight > 0 else None
         near = [self._near(c, config.window) for c in candidates]
-        most = [min(n, config.top_k) for n in near]
-        everyone = Heads.of(candidates, near if seen is not None else most, self.device)
-        meshes = everyone.mesh.unique()
+        heads = Heads.of(candidates, near if seen is not None else [min(n, config.top_k) for n in near], self.device)
+        meshes = heads.mesh.unique()
         clouds = self.space.clouds(meshes.tolist())
         if seen is not None:
-            cloud = torch.searchsorted(meshes, everyone.mesh).to(self.device)
-            said = self._of_contours(Pose.by_outline(everyone.rotation), cloud, clouds, everyone, seen)
-            candidates = self._by_contours(candidates, (config.contour_weight * said).split(everyone.sizes))
-        heads = everyone
-        if seen is not None:
-            still_near = (self._near(c, config.window) for c in candidates)
-            heads = Heads.of(candidates, [min(n, r) for n, r in zip(still_near, most, strict=True)], self.device)
+            cloud = torch.searchsorted(meshes, heads.mesh).to(self.device)
+            said = self._of_contours(Pose.by_outline(heads.rotation), cloud, clouds, heads, seen)
+            candidates = self._by_contours(candidates, (config.contour_weight * said).split(heads.sizes))
+            still = (self._near(c, config.window) for c in candidates)
+            heads = Heads.of(candidates, [min(*n, config.top_k) for n in zip(still, near, strict=True)], self.device)
         boxes, cells = Boxes.of(crops, self.device), Cells.of(maps.flatten(0, 1), clouds)
         cloud = torch.searchsorted(meshes, heads.mesh).to(self.device)
         start = self._start(heads, cloud, boxes, maps.shape[1])

@@ -22,7 +22,6 @@ from pasr_perception.evaluation.retrieval import Outcome, retrieval_scores, spli
 from pasr_perception.evaluation.synthetic import PhotoProtocol, asked_box, chosen_records, mesh_kinds, outcome_of
 from pasr_perception.evaluation.tables import ABLATED
 from pasr_perception.geometry.viewpoints import UPRIGHT_ELEVATIONS, UPRIGHT_INPLANE, look_at, up_rotation
-from pasr_perception.library.resident import attraction
 from pasr_perception.lift import LiftError
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.rank import Ranked, rank
@@ -125,8 +124,7 @@ def ranked(
 ) -> list[Ranked]:
     """The photos' hypotheses after refining their candidates."""
     after = [pipeline.refine([c], a.maps, [a.crop], config)[0] for a, c in zip(asked, candidates, strict=True)]
-    known = attraction(pipeline.library)
-    return [rank(found, known, pipeline.config.rank, pipeline.config.confidence) for found in after]
+    return [rank(found, pipeline.rivals, pipeline.config.rank, pipeline.config.confidence) for found in after]
 
 
 def refined(

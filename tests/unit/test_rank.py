@@ -19,7 +19,7 @@ ROTATIONS = torch.eye(3).repeat(4, 1, 1) * torch.arange(1, 5)[:, None, None]
 
 
 def rank(found: Candidates, attraction: Attraction, config: RankConfig) -> Ranked:
-    return ranked_with(found, attraction, config, ConfidenceConfig())
+    return ranked_with(found, attraction.rivals(config), config, ConfidenceConfig())
 
 
 def candidates(meshes: list[int], similarity: torch.Tensor, mismatch: torch.Tensor | None = None) -> Candidates:
@@ -39,10 +39,8 @@ def test_a_margin_counts_in_spreads():
     attraction = Attraction(torch.tensor([0.4, 0.4]), torch.tensor([0.10, 0.02]), torch.tensor([False, False]))
     rivals = attraction.rivals(RankConfig(known_margin=0, own_spread=1))
     assert torch.allclose(rivals.margin(torch.tensor([0.5, 0.5]), torch.tensor([0, 1])), torch.tensor([1.0, 5.0]))
-    assert rank(candidates([0, 1], torch.tensor([0.50, 0.43])), attraction, RankConfig(own_spread=1)).mesh_index == (
-        1,
-        0,
-    )
+    ranked = rank(candidates([0, 1], torch.tensor([0.50, 0.43])), attraction, RankConfig(own_spread=1))
+    assert ranked.mesh_index == (1, 0)
 
 
 @pytest.mark.parametrize(
