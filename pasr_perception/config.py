@@ -75,9 +75,10 @@ class CoarseConfig:
     first_meshes: int = 512  # meshes that remain after a look at 48 templates of each
     second_meshes: int = 128  # of these, after a look at 192
     shortlist_meshes: int = 32  # of these, after a look at all: meshes that may be looked at exactly
-    poses_each: int = 12  # poses of each of them that are
+    poses_each: int = 8  # poses of each of them that are
     poses_more: int = 192  # poses that are besides, of all of them together
     exact_poses: int = 64  # of all these, after a look at their leading channels: poses that are scored exactly
+    window: float = 6.0  # spreads of margin behind the best, by each of these looks, up to which poses go on; 0 = all
     top_k: int = 32  # candidates kept over all meshes
     per_mesh: int = 6  # distinct poses of one mesh among them at most
     outline_weight: float = 0.12  # similarity that a box aspect wrong by a factor e costs
@@ -94,7 +95,7 @@ class CoarseConfig:
         _require(fits, "coarse.second_meshes", narrowing, self.second_meshes)
         _require(self.poses_more >= 0, "coarse.poses_more", "0 or more", self.poses_more)
         _require(1 <= self.per_mesh <= self.top_k, "coarse.per_mesh", f"1..top_k={self.top_k}", self.per_mesh)
-        for name in ("outline_weight", "colour_weight"):
+        for name in ("window", "outline_weight", "colour_weight"):
             _require(getattr(self, name) >= 0, f"coarse.{name}", "0 or more", getattr(self, name))
 
 
@@ -116,7 +117,7 @@ class RefineConfig:
     """Refinement of the best candidates: Newton's method, or AdamW as published (lr 0.01, decay 0.01, 50 steps; PASR 3.3)."""
 
     method: str = "newton"  # newton | adamw
-    top_k: int = 32  # candidates that are refined; the others keep their coarse pose and score
+    top_k: int = 20  # candidates that are refined; the others keep their coarse pose and score
     window: float = 5.0  # spreads of margin behind the best up to which the others of them are refined; 0 = all of them
     unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off

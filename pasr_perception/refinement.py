@@ -3,7 +3,7 @@
 Refinement brings few candidates forward by much, so those that are more than `refine.window` behind the best stay where they are.
 
 Contours are looked at here (`contour.py`): at the coarse poses of the candidates that are near, to choose whom to refine, and again
-where they end up.
+where those end up that are near then. The others keep what contours and colours said before.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from pasr_perception.refine import (
 from pasr_perception.refine.outline import outline
 from pasr_perception.templates import log_aspect
 from pasr_perception.types import Candidates, Crop
+
+AGAIN = 16  # refined candidates of a crop at most whose contours and colours are looked at again
 
 
 def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
@@ -71,6 +73,36 @@ class Heads:
         agreement, contour = known([c.agreement for c in candidates]), known([c.contour for c in candidates])
         return cls(tuple(sizes), crop, turn, torch.cat(meshes).cpu(), rotation, similarity, agreement, contour)
 
+    def chosen(self, index: torch.Tensor) -> Heads:
+        """Some of them, of crops no more."""
+        there = index.cpu()
+        rest = (t[index] for t in (self.rotation, self.similarity, self.agreement, self.contour))
+        return Heads((), self.crop[index], self.turn[index], self.mesh[there], *rest)
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """Crops, and the clouds that are looked for in them."""
+
+    crops: Sequence[Crop]
+    edges: CropEdges | None  # of the crops; None where contours are not compared
+    boxes: Boxes  # of the crops
+    meshes: torch.Tensor  # [C] int64, ascending
+    clouds: Clouds  # of these
+
+    def cloud(self, heads: Heads) -> torch.Tensor:
+        """Which of the clouds each is of: [H] int64."""
+        return torch.searchsorted(self.meshes, heads.mesh).to(heads.crop.device)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where refinement left heads, in the crops as they are."""
+
+    rendered: Pose  # where splats fit
+    pose: Pose  # where the points are: of a rendering that was scaled, without the margin of its splats
+    similarity: torch.Tensor  # [H]
+
 
 @dataclass(frozen=True)
 class Refinement:
@@ -97,34 +129,27 @@ class Refinement:
         near = [self._near(c, config.window) for c in candidates]
         heads = Heads.of(candidates, near if seen is not None else [min(n, config.top_k) for n in near], self.device)
         meshes = heads.mesh.unique()
-        clouds = self.space.clouds(meshes.tolist())
+        scenery = Scenery(crops, seen, Boxes.of(crops, self.device), meshes, self.space.clouds(meshes.tolist()))
         if seen is not None:
-            cloud = torch.searchsorted(meshes, heads.mesh).to(self.device)
-            said = self._of_contours(Pose.by_outline(heads.rotation), cloud, clouds, heads, seen)
-            candidates = self._by_contours(candidates, (config.contour_weight * said).split(heads.sizes))
+            worth = config.contour_weight * self._of_contours(Pose.by_outline(heads.rotation), heads, scenery)
+            candidates = self._by_contours(candidates, worth.split(heads.sizes))
             still = (self._near(c, config.window) for c in candidates)
             heads = Heads.of(candidates, [min(*n, config.top_k) for n in zip(still, near, strict=True)], self.device)
-        boxes, cells = Boxes.of(crops, self.device), Cells.of(maps.flatten(0, 1), clouds)
-        cloud = torch.searchsorted(meshes, heads.mesh).to(self.device)
-        start = self._start(heads, cloud, boxes, maps.shape[1])
+        cells = Cells.of(maps.flatten(0, 1), scenery.clouds)
+        start = self._start(heads, scenery, maps.shape[1])
         if not compared:
             start = replace(start, similarity=None)
-        result = refine(start, clouds, cells, self.scene, config)
+        result = refine(start, scenery.clouds, cells, self.scene, config)
         back = quarter_turns(heads.turn)
         shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
-        pose = Pose(back @ result.rotation, shift, result.log_scale)
-        mismatch = self._mismatch(pose.rotation, clouds.outer.index_select(0, start.cloud), boxes.chosen(heads.crop))
-        agreement = self._agreement(pose, start.cloud, clouds, heads.crop, crops)
-        spread = self.space.rivals.spread[heads.mesh].to(self.device)
-        value = values(result.similarity, mismatch, agreement, spread, self.config)
         scaled = result.log_scale + splat_margin(self.scene) * (result.log_scale != 0)
-        if seen is not None:
-            shown = Pose(pose.rotation, shift, scaled)
-            value += config.contour_weight * self._of_contours(shown, start.cloud, clouds, heads, seen)
+        pose = Pose(back @ result.rotation, shift, result.log_scale)
+        ends = Ends(pose, replace(pose, log_scale=scaled), result.similarity)
+        value, agreement = self._valued(heads, ends, scenery, config, config.window if compared else 0)
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             first = best_of_each(self.space.rivals.margin(value.cpu(), heads.mesh), heads.sizes).to(self.device)
-            fine = polish(start.chosen(first), result.chosen(first), clouds, cells, self.scene, config.polish)
-            result = result.replaced(fine, first)
+            chosen = start.chosen(first), result.chosen(first)
+            result = result.replaced(polish(*chosen, scenery.clouds, cells, self.scene, config.polish), first)
         displacement = torch.cat([shift, scaled[:, None]], 1)
         found = back @ result.rotation, result.similarity, value, agreement, displacement
         refined = zip(*(t.split(heads.sizes) for t in found), strict=True)
@@ -139,26 +164,57 @@ class Refinement:
         behind = (margin < margin[:1] - window).nonzero()
         return int(behind[0]) if len(behind) else count
 
-    def _start(self, heads: Heads, cloud: torch.Tensor, boxes: Boxes, turns: int) -> Hypotheses:
+    def _spread(self, heads: Heads) -> torch.Tensor:
+        """Of strangers to each one's mesh [H]."""
+        return self.space.rivals.spread[heads.mesh].to(self.device)
+
+    def _start(self, heads: Heads, scenery: Scenery, turns: int) -> Hypotheses:
         """The heads in their turned crops; colours and contours count in their contest, as far as they are known before."""
-        rivals = self.space.rivals
-        offset, spread = (t[heads.mesh].to(self.device) for t in (rivals.offset, rivals.spread))
+        offset, spread = self.space.rivals.offset[heads.mesh].to(self.device), self._spread(heads)
         known = self.config.colour_weight * spread * heads.agreement + heads.contour
         return Hypotheses(
             quarter_turns(-heads.turn) @ heads.rotation,
-            cloud,
+            scenery.cloud(heads),
             heads.crop * turns + (heads.turn if turns > 1 else 0),
-            boxes.chosen(heads.crop).turned(heads.turn),
+            scenery.boxes.chosen(heads.crop).turned(heads.turn),
             Contest(heads.sizes, offset - known, spread),
             heads.similarity,
         )
 
-    def _of_contours(
-        self, pose: Pose, cloud: torch.Tensor, clouds: Clouds, heads: Heads, seen: CropEdges
-    ) -> torch.Tensor:
+    def _valued(
+        self, heads: Heads, ends: Ends, scenery: Scenery, config: RefineConfig, window: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What heads are worth [H] where they ended, and how well colours agree there [H].
+
+        Those that are within a window of the best of their crop, 0 = all, are looked at there, `AGAIN` at most; the others keep
+        the agreement and contours that they began with.
+        """
+        agreement, contour = heads.agreement, heads.contour
+        mismatch, spread = self._mismatch(ends.rendered.rotation, heads, scenery), self._spread(heads)
+        value = values(ends.similarity, mismatch, agreement, spread, self.config) + contour
+        best = self._best(value, heads, window)
+        among = heads.chosen(best)
+        agreement = agreement.index_copy(0, best, self._agreement(ends.rendered.chosen(best), among, scenery))
+        if scenery.edges is not None:
+            worth = config.contour_weight * self._of_contours(ends.pose.chosen(best), among, scenery)
+            contour = contour.index_copy(0, best, worth)
+        return values(ends.similarity, mismatch, agreement, spread, self.config) + contour, agreement
+
+    def _best(self, value: torch.Tensor, heads: Heads, window: float) -> torch.Tensor:
+        """Indices of those, by value [H], that are within a window of the best of their crop, `AGAIN` at most; 0 = all."""
+        if window == 0:
+            return torch.arange(len(value), device=self.device)
+        offset = self.space.rivals.offset[heads.mesh].to(self.device)
+        margin = (value - offset) / self._spread(heads)
+        best = torch.cat([part.max().expand(len(part)) for part in margin.split(heads.sizes)])
+        first = Contest(heads.sizes, offset, self._spread(heads)).finalists(value, AGAIN)
+        return first[margin[first] >= best[first] - window]
+
+    def _of_contours(self, pose: Pose, heads: Heads, scenery: Scenery) -> torch.Tensor:
         """What contours at poses [H] in the crops as they are say for or against them, in their meshes' spreads."""
-        agreement = contour_agreement(pose, cloud, clouds, seen, heads.crop, self.scene)
-        return self.space.rivals.spread[heads.mesh].to(self.device) * (agreement - NEUTRAL)
+        assert scenery.edges is not None
+        agreed = contour_agreement(pose, scenery.cloud(heads), scenery.clouds, scenery.edges, heads.crop, self.scene)
+        return self._spread(heads) * (agreed - NEUTRAL)
 
     def _by_contours(self, candidates: Sequence[Candidates], worth: Sequence[torch.Tensor]) -> list[Candidates]:
         """Each crop's first [n] ordered anew by what their contours are worth; the others' were not looked at: as on average."""
@@ -172,17 +228,16 @@ class Refinement:
             ordered.append(replace(c, value=value, contour=more).chosen(order))
         return ordered
 
-    def _mismatch(self, rotation: torch.Tensor, outer: torch.Tensor, boxes: Boxes) -> torch.Tensor:
-        """How much outlines [H] differ in aspect from their boxes; outer [H, K, 3]."""
+    def _mismatch(self, rotation: torch.Tensor, heads: Heads, scenery: Scenery) -> torch.Tensor:
+        """How much outlines [H] differ in aspect from their boxes."""
+        outer = scenery.clouds.outer.index_select(0, scenery.cloud(heads))  # [H, K, 3]
         edges = outline(outer, rotation, self.scene.view).edges
-        log_aspects = (log_aspect(e[:, 2:] - e[:, :2]) for e in (edges, boxes.edges))
+        log_aspects = (log_aspect(e[:, 2:] - e[:, :2]) for e in (edges, scenery.boxes.chosen(heads.crop).edges))
         return torch.sub(*log_aspects).abs()
 
-    def _agreement(
-        self, pose: Pose, cloud: torch.Tensor, clouds: Clouds, crop: torch.Tensor, crops: Sequence[Crop]
-    ) -> torch.Tensor:
+    def _agreement(self, pose: Pose, heads: Heads, scenery: Scenery) -> torch.Tensor:
         """Of colours [H] at poses in the crops as they are; 0 where they are not compared."""
-        if self.config.colour_weight == 0 or clouds.chroma is None:
-            return pose.log_scale.new_zeros(len(cloud))
-        chroma = crop_chroma(crops, self.grid)[:, 0].to(self.device)
-        return splats_agreement(pose, cloud, clouds, chroma, crop, self.scene)
+        if self.config.colour_weight == 0 or scenery.clouds.chroma is None:
+            return pose.log_scale.new_zeros(len(heads.crop))
+        chroma = crop_chroma(scenery.crops, self.grid)[:, 0].to(self.device)
+        return splats_agreement(pose, scenery.cloud(heads), scenery.clouds, chroma, heads.crop, self.scene)

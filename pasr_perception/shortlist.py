@@ -3,7 +3,8 @@
 From coarse to fine over the bank (`bank.py`). Every mesh is judged by a few of its templates that cover its poses evenly; the
 meshes that stand out most from how they answer strangers are judged by more of them, and what remains by all: `LOOKS`. Each
 level has its own measure of what standing out is. The last meshes go on, each with a few of its poses, and besides those of
-all their poses that stand out most: compression costs some meshes more than others, so none may be crowded out.
+all their poses that stand out most: compression costs some meshes more than others, so none may be crowded out. Poses farther
+behind than `coarse.window` stay behind, but for the best one of each mesh.
 """
 
 from __future__ import annotations
@@ -153,7 +154,9 @@ class Shortlister:
         chosen.scatter_(1, values.topk(min(config.poses_each, values.shape[1]), dim=1).indices, True)
         more = margin.masked_fill(chosen, -torch.inf).flatten()
         chosen.view(-1)[more.topk(min(config.poses_more, len(more))).indices] = True
-        chosen &= values > -torch.inf
+        least = margin.amax() - config.window if config.window else -torch.inf
+        chosen &= (values > -torch.inf) & (margin >= least)
+        chosen.scatter_(1, values.argmax(1, keepdim=True), True)
         place, column = (found.numpy() for found in chosen.cpu().nonzero(as_tuple=True))
         ends = np.searchsorted(place, np.arange(len(kept) + 1))
         listed = []

@@ -19,6 +19,8 @@ from pasr_perception.types import Rivals
 
 EACH = 2  # poses that stay of every mesh that may become a candidate: other channels matter more to some
 RIVALS = 2  # times as many meshes as there will be candidates may become one: colours are compared later
+LISTED = 20  # meshes at most that may
+ALWAYS = 10  # meshes whose best poses stay however far behind they are: who asks for a list gets one
 
 
 class RoughSpace(Protocol):
@@ -57,8 +59,12 @@ class Sieve:
         count = np.array([len(poses.pose) for poses in listed])
         of, begin = np.repeat(np.arange(len(listed)), count), np.cumsum(count) - count
         ranked = np.lexsort((-value.numpy(), of))  # of one mesh after the other, its best first
-        first = np.argsort(-margin[ranked[begin]], kind="stable")[: RIVALS * self._config.top_k]
+        best = ranked[begin]
+        first = np.argsort(-margin[best], kind="stable")[: min(LISTED, RIVALS * self._config.top_k)]  # of meshes
         stays = margin >= least
         stays[ranked[(np.arange(len(of)) - begin[of] < EACH) & np.isin(of, first)]] = True
+        if self._config.window:
+            stays &= margin >= margin.max() - self._config.window
+        stays[best[first[:ALWAYS]]] = True
         each = zip(listed, np.split(stays, begin[1:]), strict=True)
         return [MeshPoses(poses.mesh, poses.turn[mine], poses.pose[mine]) for poses, mine in each if mine.any()]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pasr_perception import refinement
 from pasr_perception.config import ConfigError, PasrConfig, RefineConfig
 from pasr_perception.crop import crop_detections
 from pasr_perception.geometry.se3 import make_T
@@ -65,6 +66,56 @@ def test_those_that_are_refined_are_refined_as_ever(searched: Any) -> None:
         torch.testing.assert_close(best.value[0], all_of_them.value[0], atol=1e-4, rtol=0)
         assert sum(moved(before, best)) == 1
         assert sum(moved(before, all_of_them)) > 3
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """At how many contours each call looks."""
+    counts: list[int] = []
+    look = refinement.contour_agreement
+
+    def counted(pose: Any, *rest: Any) -> torch.Tensor:
+        counts.append(len(pose.rotation))
+        return look(pose, *rest)
+
+    monkeypatch.setattr(refinement, "contour_agreement", counted)
+    return counts
+
+
+def test_who_ends_far_behind_is_not_looked_at_again(searched: Any, looked: list[int]) -> None:
+    """It keeps what contours and colours said before; whoever is best is the same, to the last digit."""
+    pipeline, found, maps, crops = searched
+    everyone = dataclasses.replace(EVERYONE, contour_weight=RefineConfig.contour_weight)
+    many = pipeline.refine(found, maps, crops, everyone)
+    heads = sum(len(c.mesh_index) for c in found)
+    assert looked == [heads, heads]
+    looked.clear()
+    few = pipeline.refine(found, maps, crops, dataclasses.replace(everyone, window=4.0))
+    assert len(found) <= looked[1] < looked[0] <= heads
+    for some, every in zip(few, many, strict=True):
+        best, other = (pipeline.rivals.margin(c.value, c.mesh_index) for c in (some, every))
+        assert some.mesh_index[best.argmax()] == every.mesh_index[other.argmax()]
+        assert float(best.max()) == pytest.approx(float(other.max()), abs=1e-4)
+
+
+def test_so_many_are_looked_at_again_at_most(searched: Any, looked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, found, maps, crops = searched
+    monkeypatch.setattr(refinement, "AGAIN", 2)
+    wide = dataclasses.replace(EVERYONE, contour_weight=RefineConfig.contour_weight, window=99)
+    pipeline.refine(found, maps, crops, wide)
+    assert looked == [sum(len(c.mesh_index) for c in found), 2 * len(found)]
+
+
+def test_what_nobody_compared_before_is_looked_at_all_over(searched: Any) -> None:
+    pipeline, found, maps, crops = searched
+    narrow = dataclasses.replace(EVERYONE, window=1e-6, top_k=99)
+    offset = pipeline.rivals.offset
+    ahead = [dataclasses.replace(c, agreement=None, value=offset[c.mesh_index]) for c in found]  # nobody is behind
+    said = [c.agreement for c in pipeline.refine(ahead, maps, crops, narrow, compared=False)]
+    known = [c.agreement for c in pipeline.refine(found, maps, crops, dataclasses.replace(EVERYONE, top_k=99))]
+    for mine, other in zip(said, known, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
+        assert mine.any()
 
 
 def test_a_window_below_nothing_is_refused() -> None:

@@ -122,6 +122,26 @@ def test_poses_are_shared_out_by_how_far_they_stand_out(space: Any, bank: Bank) 
     assert {e.mesh for e in listed} <= {e.mesh for e in everything}
 
 
+def test_poses_far_behind_the_best_are_left_out(space: Any, bank: Bank) -> None:
+    """All that stay are near, but for the best one of each mesh; margins are values here, whose spreads are 1."""
+    maps, box = shown(space, 0, 7)
+    config = CoarseConfig(shortlist_meshes=MESHES, poses_each=9999, window=0)
+    whole, narrow = (
+        lister(bank, dataclasses.replace(config, window=window))(maps, box, [None])[0] for window in (0, 0.2)
+    )
+    exact = coarse_search(maps, box, space, CoarseConfig(top_k=9999, per_mesh=9999))[0]
+    assert [e.mesh for e in narrow] == [e.mesh for e in whole] == list(range(MESHES))
+    best = float(exact.value.max())
+    count = [len(e.pose) for e in narrow]
+    assert MESHES < sum(count) < sum(len(e.pose) for e in whole) / 2
+    assert max(range(MESHES), key=count.__getitem__) == 0
+    near = (exact.value > best - 0.1) & (exact.mesh_index == 0)  # compression is not off by as much again
+    assert near.any()
+    listed = {tuple(space.made[0].rotation[p].flatten().tolist()) for e in narrow if e.mesh == 0 for p in e.pose}
+    upright = near & (exact.turn == 0)
+    assert {tuple(r.flatten().tolist()) for r in exact.rotation[upright]} <= listed
+
+
 def test_a_restricted_crop_gets_the_poses_of_its_mesh(space: Any, bank: Bank) -> None:
     maps, box = shown(space, 3, 0)
     config = CoarseConfig(shortlist_meshes=3, poses_each=4, poses_more=12)

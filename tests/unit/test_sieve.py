@@ -13,7 +13,7 @@ import torch
 from pasr_perception.coarse import MeshPoses, coarse_search
 from pasr_perception.config import CoarseConfig
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.sieve import EACH, RIVALS, Sieve
+from pasr_perception.sieve import ALWAYS, EACH, RIVALS, Sieve
 from pasr_perception.templates import ChosenPoses, SparseCloud, build_templates, log_aspect, score_poses
 from pasr_perception.types import Rivals
 
@@ -93,6 +93,21 @@ def test_a_mesh_that_will_be_no_candidate_keeps_only_what_stands_out(space) -> N
     assert 2 in [poses.mesh for poses in kept]
     assert len(kept) < MESHES
     assert 4 <= sum(len(poses.pose) for poses in kept) <= 4 + EACH * RIVALS
+
+
+def test_what_is_far_behind_goes_but_for_the_best_of_each_mesh(space) -> None:
+    library, maps = space
+    assert MESHES <= ALWAYS
+    near = dataclasses.replace(CONFIG, window=0.05)  # margins are similarities here
+    whole, narrow = (
+        Sieve(everything, library, library.channels, c)(maps, torch.ones(1, 2), [None])[0]
+        for c in (dataclasses.replace(CONFIG, window=0), near)
+    )
+    assert [poses.mesh for poses in narrow] == [poses.mesh for poses in whole] == list(range(MESHES))
+    assert MESHES <= sum(len(poses.pose) for poses in narrow) < sum(len(poses.pose) for poses in whole)
+    assert 7 in narrow[2].pose
+    for few, many in zip(narrow, whole, strict=True):
+        assert set(few.pose) <= set(many.pose)
 
 
 def test_it_keeps_those_that_fit_best_by_the_leading_channels(space) -> None:
