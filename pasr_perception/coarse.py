@@ -34,6 +34,7 @@ from pasr_perception.types import Candidates, Crop, Rivals
 # poses of one turn from which scoring all of the mesh's poses costs less than scoring these; without a kernel, and with one
 WHOLE_MESH_FROM, WHOLE_MESH_FROM_ON_CPU = 64, 256
 QUARTERS = torch.as_tensor(np.stack([quarter_turn(i) for i in range(4)]), dtype=torch.float32)  # [4, 3, 3] clockwise
+NAMED = 10  # meshes that a list of candidates names at least, where there are so many and room for poses besides
 DISTINCT_ANGLE = math.radians(30)  # candidates of one mesh closer than this would refine to the same pose
 
 
@@ -247,15 +248,20 @@ def _best(scored: Scored, aspect: torch.Tensor, rivals: Rivals, config: CoarseCo
 def distinct_best(margin: np.ndarray, mesh: np.ndarray, rotation: np.ndarray, count: int, per_mesh: int) -> np.ndarray:
     """Indices of up to `count` poses, best margin [K] first, up to `per_mesh` of each mesh [K].
 
-    No two of a mesh have rotations [K, 3, 3] nearer than `DISTINCT_ANGLE`.
+    No two of a mesh have rotations [K, 3, 3] nearer than `DISTINCT_ANGLE`. The best pose of each of the first `NAMED` meshes is one
+    of them, or of as many as half of `count`, however far behind it is.
     """
     flat, least = rotation.reshape(len(rotation), 9), 1 + 2 * math.cos(DISTINCT_ANGLE)
     barred, taken, chosen = np.zeros(len(mesh), bool), Counter[int](), list[int]()
-    for i in np.argsort(-margin, kind="stable").tolist():
+    order = np.argsort(-margin, kind="stable")
+    first = np.sort(np.unique(mesh[order], return_index=True)[1])[: min(NAMED, count // 2)]
+    waiting = set(order[first].tolist())
+    for i in order.tolist():
         if len(chosen) == count:
             break
-        if barred[i]:
+        if barred[i] or (i not in waiting and len(chosen) + len(waiting) == count):
             continue
+        waiting.discard(i)
         chosen.append(i)
         taken[int(mesh[i])] += 1
         same = mesh == mesh[i]

@@ -123,7 +123,7 @@ class RefineConfig:
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
     finalists: int = 3  # of newton: candidates that go on after the first iteration, the others rest there
     polish: int = (
-        1  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
+        3  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
     )
     robust_scale: float = 3.0  # of newton: pixels whose residual is this many medians pull a quarter; 0 = all alike
     coverage_weight: float = 0.35  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pasr_perception.coarse import MeshPoses, Scored, Shortlist, Task
+from pasr_perception.coarse import NAMED, MeshPoses, Scored, Shortlist, Task
 from pasr_perception.config import CoarseConfig
 from pasr_perception.templates import SparseCloud, log_aspect, score_poses
 from pasr_perception.types import Rivals
@@ -20,7 +20,6 @@ from pasr_perception.types import Rivals
 EACH = 2  # poses that stay of every mesh that may become a candidate: other channels matter more to some
 RIVALS = 2  # times as many meshes as there will be candidates may become one: colours are compared later
 LISTED = 20  # meshes at most that may
-ALWAYS = 10  # meshes whose best poses stay however far behind they are: who asks for a list gets one
 
 
 class RoughSpace(Protocol):
@@ -65,6 +64,6 @@ class Sieve:
         stays[ranked[(np.arange(len(of)) - begin[of] < EACH) & np.isin(of, first)]] = True
         if self._config.window:
             stays &= margin >= margin.max() - self._config.window
-        stays[best[first[:ALWAYS]]] = True
+        stays[best[first[:NAMED]]] = True
         each = zip(listed, np.split(stays, begin[1:]), strict=True)
         return [MeshPoses(poses.mesh, poses.turn[mine], poses.pose[mine]) for poses, mine in each if mine.any()]

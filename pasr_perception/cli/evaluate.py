@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -298,10 +299,13 @@ def calibrate_command(
 def _opened(library: Path, config: Path | None, memory: Path | None) -> Pipeline:
     from pasr_perception.config import PasrConfig, load_config
     from pasr_perception.encoders.remembered import remembering
+    from pasr_perception.evaluation.retrieval import TOP
     from pasr_perception.library.opening import open_with_encoder
     from pasr_perception.pipeline import Pipeline
 
     settings = load_config(config) if config else PasrConfig()
+    told = max(settings.rank.hypotheses, TOP[-1])  # what is reported of the first ten has to be asked for
+    settings = replace(settings, rank=replace(settings.rank, hypotheses=told))
     if memory is None:
         return Pipeline.open(library, settings)
     opened, encoder, device = open_with_encoder(library, settings.encoder)

@@ -11,6 +11,7 @@ import torch
 
 import pasr_perception.coarse as coarse_module
 from pasr_perception.coarse import (
+    NAMED,
     MeshPoses,
     Task,
     coarse_search,
@@ -205,6 +206,19 @@ def test_only_what_is_on_the_shortlist_is_found(space):
     assert [c.mesh_index.tolist() for c in found] == [[2, 2], [0]]
     expected = score_templates(maps[:1, 0], library.clouds[2], library.made[2])[0, [4, 8]]
     assert sorted(found[0].similarity.tolist()) == pytest.approx(sorted(expected.tolist()), abs=1e-6)
+
+
+def test_candidates_name_ten_meshes_or_fill_half_of_their_list_with_them():
+    """Twelve meshes of five poses each, a whole turn apart; the poses of the first are far ahead."""
+    mesh, rotation = np.repeat(np.arange(12), 5), np.stack([roll(a) for a in [0, 1, 2, 3, 4] * 12])
+    margin = np.arange(60, 0, -1.0)
+    chosen = distinct_best(margin, mesh, rotation, 20, 5)
+    assert len(chosen) == 20
+    assert np.all(np.diff(margin[chosen]) < 0)
+    assert set(mesh[chosen]) == set(range(NAMED))
+    assert np.bincount(mesh[chosen]).tolist() == [5, 5, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert np.bincount(mesh[distinct_best(margin, mesh, rotation, 6, 5)]).tolist() == [4, 1, 1]
+    assert mesh[distinct_best(margin, mesh, rotation, 1, 5)].tolist() == [0]
 
 
 def test_distinct_best_leaves_out_neighbours_of_what_it_has():

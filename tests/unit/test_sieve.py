@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.coarse import MeshPoses, coarse_search
+from pasr_perception.coarse import NAMED, MeshPoses, coarse_search
 from pasr_perception.config import CoarseConfig
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.sieve import ALWAYS, EACH, RIVALS, Sieve
+from pasr_perception.sieve import EACH, RIVALS, Sieve
 from pasr_perception.templates import ChosenPoses, SparseCloud, build_templates, log_aspect, score_poses
 from pasr_perception.types import Rivals
 
@@ -97,7 +97,7 @@ def test_a_mesh_that_will_be_no_candidate_keeps_only_what_stands_out(space) -> N
 
 def test_what_is_far_behind_goes_but_for_the_best_of_each_mesh(space) -> None:
     library, maps = space
-    assert MESHES <= ALWAYS
+    assert MESHES <= NAMED
     near = dataclasses.replace(CONFIG, window=0.05)  # margins are similarities here
     whole, narrow = (
         Sieve(everything, library, library.channels, c)(maps, torch.ones(1, 2), [None])[0]
