@@ -204,11 +204,10 @@ class Refinement:
         """Indices of those, by value [H], that are within a window of the best of their crop, `AGAIN` at most; 0 = all."""
         if window == 0:
             return torch.arange(len(value), device=self.device)
-        offset = self.space.rivals.offset[heads.mesh].to(self.device)
-        margin = (value - offset) / self._spread(heads)
-        best = torch.cat([part.max().expand(len(part)) for part in margin.split(heads.sizes)])
-        first = Contest(heads.sizes, offset, self._spread(heads)).finalists(value, AGAIN)
-        return first[margin[first] >= best[first] - window]
+        contest = Contest(heads.sizes, self.space.rivals.offset[heads.mesh].to(self.device), self._spread(heads))
+        margin, first = contest.margin(value), contest.finalists(value, AGAIN)
+        best = margin[best_of_each(margin, heads.sizes)]  # of each crop
+        return first[margin[first] >= best[heads.crop[first]] - window]
 
     def _of_contours(self, pose: Pose, heads: Heads, scenery: Scenery) -> torch.Tensor:
         """What contours at poses [H] in the crops as they are say for or against them, in their meshes' spreads."""

@@ -146,13 +146,17 @@ class Contest:
     offset: torch.Tensor  # [H] of its mesh, see `types.Rivals`
     spread: torch.Tensor  # [H]
 
+    def margin(self, value: torch.Tensor) -> torch.Tensor:
+        """How many spreads each one's value [H] lies above its offset."""
+        return (value - self.offset) / self.spread
+
     def finalists(self, value: torch.Tensor, count: int) -> torch.Tensor:
         """Indices of up to `count` of each detection that stand out most by value [H], ascending.
 
         How many is known from the sizes: a GPU need not say.
         """
         group = torch.tensor([g for g, size in enumerate(self.sizes) for _ in range(size)], device=value.device)
-        order = ((value - self.offset) / self.spread).argsort(descending=True, stable=True)
+        order = self.margin(value).argsort(descending=True, stable=True)
         order = order[group[order].argsort(stable=True)]  # detection after detection, best first
         ends = itertools.accumulate(self.sizes)
         first = [end - size + k for size, end in zip(self.sizes, ends, strict=True) for k in range(min(size, count))]
