@@ -81,8 +81,10 @@ def ready_library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -
     from pasr_perception.config import EncoderConfig
     from pasr_perception.encoders import load_encoder
     from pasr_perception.library.build import add_to_library, build_library
+    from pasr_perception.library.format import FeatureSource
     from pasr_perception.library.index import read_bank
     from pasr_perception.library.manifest import MeshSource, sources_from_paths
+    from pasr_perception.library.resume import check_features
     from pasr_perception.library.store import LibraryError, MeshLibrary, delete_library
 
     sources: list[MeshSource] = []
@@ -91,6 +93,7 @@ def ready_library(sources_or_paths: Sequence[Path | MeshSource], folder: Path) -
     encoder, _ = load_encoder(EncoderConfig())
     try:
         present = MeshLibrary.open(folder, expect_encoder=(encoder.name, encoder.fingerprint))
+        check_features(present, FeatureSource())
         missing = [s for s in sources if s.id not in {e.id for e in present.entries}]
         complete = read_bank(present) is not None and all(e.offset_std > 0 for e in present.entries)
         if not missing and complete:

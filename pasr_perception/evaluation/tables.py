@@ -37,8 +37,7 @@ HEAD = """# Results
 
 Made by the commands named with each table from `docs/results/*.json`; do not edit. Shares are of all objects; an object without an
 answer is a failure. Rotations count an object's symmetries; `median error` is that of the retrieved top-1, whatever mesh it is
-(PASR). Lifted, learned and both name five meshes, so their top-10 is their top-5. The global embedding gives no pose, and fails in
-every column of poses.
+(PASR). All methods were asked for ten meshes. The global embedding gives no pose, and fails in every column of poses.
 """
 DEVELOPMENT = "The weights of ranking were chosen while looking at these photos: the pipeline's numbers are development numbers.\n"
 

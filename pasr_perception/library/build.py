@@ -23,7 +23,7 @@ from pasr_perception.coarse import turn_maps
 from pasr_perception.config import LibraryConfig
 from pasr_perception.crop import CropSpec
 from pasr_perception.encoders.base import Encoder, image_batch
-from pasr_perception.encoders.centring import centred_cloud
+from pasr_perception.encoders.centring import centred_views, evened_cloud
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.geometry.placement import ViewSpec
 from pasr_perception.geometry.symmetry import find_symmetries
@@ -41,7 +41,7 @@ from pasr_perception.library.sample import normalisation, normalised, sample_col
 from pasr_perception.library.seen import SeenMesh, SeenMeshes
 from pasr_perception.library.store import LibraryError, LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
 from pasr_perception.library.strangers import strangers
-from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background
+from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background, view_box
 from pasr_perception.render.splat import SplatConfig
 from pasr_perception.templates import Templates, build_templates, score_many
 
@@ -208,9 +208,9 @@ class MeshBuilder:
         if seen is None:
             views = self._look(unit_mesh, view, appearance, looks, rng)
             maps = self._encode(views)
-            lifted = lift_features(samples, views, maps)
+            lifted = lift_features(samples, views, centred_views(maps, torch.stack([view_box(v) for v in views])))
             turns = torch.as_tensor(np.stack([v.rotation for v in views]))
-            seen = SeenMesh(centred_cloud(lifted.features), lifted.weight, turns, _pooled(maps, views).half())
+            seen = SeenMesh(evened_cloud(lifted.features), lifted.weight, turns, _pooled(maps, views).half())
         rotations = base_poses(source.pose_set, source.up)
         points = torch.as_tensor(samples.points)
         colours = sample_colours(unit_mesh, samples) if appearance == "known" else None
@@ -259,12 +259,17 @@ class MeshBuilder:
         rotations: np.ndarray,
         rng: np.random.Generator,
     ) -> list[RenderedView]:
+        """Views of the mesh; those that show nothing of it are left out. Raises MeshError where none shows anything."""
         size = self._header.image_size
         renderer = ViewRenderer(mesh, view, size, self.config.supersample)
-        return [
+        views = [
             renderer.render(R, random_background(size, rng), RandomTexture(rng) if appearance == "unknown" else None)
             for R in rotations
         ]
+        shown = [v for v in views if not v.is_empty]
+        if not shown:
+            raise MeshError(f"shows nothing in any of {len(views)} views: its faces are too thin to be met by a ray")
+        return shown
 
     def _encode(self, views: Sequence[RenderedView]) -> torch.Tensor:
         images = image_batch([v.image for v in views])

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from pasr_perception.config import LibraryConfig
 from pasr_perception.encoders.adapter import compared_cloud, frozen_part
 from pasr_perception.encoders.base import Encoder
-from pasr_perception.encoders.centring import centred_cloud
+from pasr_perception.encoders.centring import evened_cloud
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.encoders.points.weights import LoadedPoints, load_point_encoder
 from pasr_perception.library.format import FeatureSource
@@ -37,15 +37,15 @@ class PointFeatures:
 
         What an adapter adds is made of them; the lifted ones [N, D] have no more than room for it.
         """
-        return compared_cloud(self.encoder, self._centred(lifted[:, : frozen_part(self.encoder).dim], cloud))
+        return compared_cloud(self.encoder, self._frozen(lifted[:, : frozen_part(self.encoder).dim], cloud))
 
-    def _centred(self, lifted: torch.Tensor, cloud: PointCloud) -> torch.Tensor:
+    def _frozen(self, lifted: torch.Tensor, cloud: PointCloud) -> torch.Tensor:
         if self.learned is None or (self.source.kind == "auto" and cloud.known):
             return lifted
-        learned = centred_cloud(self.learned.encoder.encode(cloud))
+        learned = evened_cloud(normalize(self.learned.encoder.encode(cloud), dim=1))
         if self.source.kind == "learned":
             return learned
-        return centred_cloud(normalize((1 - self.source.share) * lifted + self.source.share * learned, dim=1))
+        return normalize((1 - self.source.share) * lifted + self.source.share * learned, dim=1)
 
 
 def point_features(config: LibraryConfig, encoder: Encoder) -> PointFeatures:

@@ -22,6 +22,7 @@ ARTEFACT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 ID_RULE = "1 to 100 letters, digits, '.', '_' or '-', not beginning with '.'"
 APPEARANCES = ("known", "unknown")
 FEATURES = ("lifted", "learned", "both", "auto")
+CENTRED = ("views", "mesh")
 
 Vector = tuple[float, float, float]
 
@@ -33,16 +34,19 @@ class FeatureSource:
     kind: str = "lifted"  # one of FEATURES
     point_encoder: str = ""  # fingerprint of the one that learned them
     share: float = 0.0  # of learned features; in `auto` of meshes whose colours are unknown
+    centred: str = "views"  # what features are centred over: each of a mesh's views | the mesh, as older libraries' are
 
     def __post_init__(self) -> None:
         need(self.kind in FEATURES, "features.kind", f"one of {', '.join(FEATURES)}", self.kind)
+        need(self.centred in CENTRED, "features.centred", f"one of {', '.join(CENTRED)}", self.centred)
         need(0 <= self.share <= 1, "features.share", "0..1", self.share)
 
     def __str__(self) -> str:
-        if self.kind == "lifted":
-            return self.kind
         shares = {"both": f", {self.share:g} of it", "auto": f", {self.share:g} of it where colours are unknown"}
-        return f"{self.kind} (point encoder {self.point_encoder}{shares.get(self.kind, '')})"
+        learned = f"point encoder {self.point_encoder}{shares.get(self.kind, '')}"
+        said = [learned] if self.kind != "lifted" else []
+        said += ["centred over the mesh, by an older version"] if self.centred == "mesh" else []
+        return f"{self.kind} ({'; '.join(said)})" if said else self.kind
 
 
 @dataclass(frozen=True)

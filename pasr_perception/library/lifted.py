@@ -1,4 +1,7 @@
-"""Lifted point features, training-free: back-project the features of rendered views onto the points, average (InexactCAD 3.1.2)."""
+"""Lifted point features, training-free: back-project the features of rendered views onto the points, average (InexactCAD 3.1.2).
+
+What is averaged is what a query compares: each view's features are centred over its box first, as a crop's are.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def sample_map(feature_map: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
 
 
 def lift_features(samples: SurfaceSamples, views: Sequence[RenderedView], maps: torch.Tensor) -> LiftedFeatures:
-    """Average of the maps [V, D, g, g] at the places where each sample is seen."""
+    """Average of the views' maps [V, D, g, g] at the places where each sample is seen."""
     total = torch.zeros(len(samples.points), maps.shape[1])
     weight = torch.zeros(len(samples.points))
     for view, feature_map in zip(views, maps, strict=True):

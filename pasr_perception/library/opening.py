@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.library.format import LibraryHeader
 from pasr_perception.library.store import MeshLibrary
+
+logger = logging.getLogger(__name__)
 
 
 def encoder_for(header: LibraryHeader, config: EncoderConfig) -> EncoderConfig:
@@ -25,4 +28,7 @@ def open_with_encoder(library_dir: str | Path, config: EncoderConfig) -> tuple[M
     library = MeshLibrary.open(library_dir)
     encoder, device = load_encoder(encoder_for(library.header, config))
     library.check_encoder(encoder.name, encoder.fingerprint)
+    if library.header.features.centred == "mesh":
+        told = "%s: has %s point features; poses are better in one that `pasr library rebuild` makes of it"
+        logger.warning(told, library.path, library.header.features)
     return library, encoder, device

@@ -118,7 +118,7 @@ def _artefact(name: str, raw: Any) -> Artefact:
 
 def _header(raw: Mapping[str, Any]) -> LibraryHeader:
     encoder, view, render = raw["encoder"], raw["view"], raw["render"]
-    features = raw.get("features", vars(FeatureSource()))  # older libraries' are lifted
+    features = raw.get("features", vars(FeatureSource(centred="mesh")))  # older libraries' are lifted
     band = render["depth_band"]
     header = LibraryHeader(
         encoder_name=_typed(encoder["name"], str, "encoder.name"),
@@ -138,6 +138,7 @@ def _header(raw: Mapping[str, Any]) -> LibraryHeader:
             kind=_typed(features["kind"], str, "features.kind"),
             point_encoder=_typed(features["point_encoder"], str, "features.point_encoder"),
             share=_typed(features["share"], float, "features.share"),
+            centred=_typed(features.get("centred", "mesh"), str, "features.centred"),
         ),
     )
     for name in ("encoder_dim", "image_size", "grid"):

@@ -13,6 +13,7 @@ import torch
 import trimesh
 
 from pasr_perception.geometry.placement import Placement, ViewSpec, place
+from pasr_perception.library.meshes import MeshError
 from pasr_perception.render.mesh import Hits, Raycaster, camera_rays, surface_colour, surface_normals, surface_points
 
 AMBIENT = 0.5  # share of light that does not depend on the surface's slope
@@ -24,6 +25,20 @@ class RenderedView:
     depth: np.ndarray  # [S, S] float32 in normalised units, +inf where nothing is
     rotation: np.ndarray  # [3, 3] float32, R_crop_obj
     placement: Placement  # of this one view, batch of 1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it shows nothing: a plate seen from its edge may be met by no ray."""
+        return not np.isfinite(self.depth).any()
+
+
+def view_box(view: RenderedView) -> torch.Tensor:
+    """Bounds [4] of what a view shows: x_min, y_min, x_max, y_max in image sizes."""
+    seen = np.isfinite(view.depth)
+    v, u = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    if not len(v):
+        raise MeshError("shows nothing in a view: its faces are too thin to be met by a ray")
+    return torch.tensor([u[0], v[0], u[-1] + 1, v[-1] + 1], dtype=torch.float32) / len(view.depth)
 
 
 class RandomTexture:

@@ -1,7 +1,7 @@
 """What training maximises: the masked mean cosine between splatted point features and the image's (PASR eq. 7-8).
 
-Both sides are centred as a query's and a library's are (docs/adr/0008-centring.md): the image's when it was observed, the cloud's
-here, over all of its points.
+The image's features were centred when it was observed, as a query's are (docs/adr/0008-centring.md). What is predicted are these:
+the cloud's are not centred once more, as those lifted from centred views are not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import embedding_bag, normalize
 
-from pasr_perception.encoders.centring import centred_cloud
 from pasr_perception.training.observe import ObservedView
 
 
@@ -42,9 +41,9 @@ class Cells:
 
 
 def alignment(features: torch.Tensor, cells: Cells) -> torch.Tensor:
-    """Masked mean cosine of every view [V] (eq. 8) for features [B, N, D] of the clouds, before centring."""
-    centred = torch.cat([centred_cloud(f) for f in features.float()])
-    rendered = embedding_bag(cells.index, centred, per_sample_weights=cells.weight, mode="sum")
+    """Masked mean cosine of every view [V] (eq. 8) for features [B, N, D] of the clouds, of any length."""
+    unit = normalize(features.float().flatten(0, 1), dim=1)
+    rendered = embedding_bag(cells.index, unit, per_sample_weights=cells.weight, mode="sum")
     cosine = (normalize(rendered, dim=1) * cells.target).sum(1)
     count = torch.bincount(cells.view)
     return cosine.new_zeros(len(count)).index_add(0, cells.view, cosine) / count

@@ -20,7 +20,7 @@ import trimesh
 
 from pasr_perception.data.photo import photograph, random_effects
 from pasr_perception.encoders.base import Encoder, image_batch
-from pasr_perception.encoders.centring import centred_maps, share_inside
+from pasr_perception.encoders.centring import centred_views
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.geometry.placement import ViewSpec, project
 from pasr_perception.geometry.viewpoints import UP_AXES, up_rotation, view_poses
@@ -28,7 +28,7 @@ from pasr_perception.kernels.splat import MIN_WEIGHT_SUM
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.library.meshes import MeshError, has_colour, load_mesh
 from pasr_perception.library.sample import SurfaceSamples, normalised, sample_colours, sample_surface
-from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background
+from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background, view_box
 from pasr_perception.render.splat import SplatConfig, rasterise
 
 GAMMA = 2.2  # of the rendered views, before the camera
@@ -115,8 +115,7 @@ class Observer:
         view = renderer.render(rotation, random_background(size, rng), texture)
         photo = photograph((view.image / 255.0) ** GAMMA, random_effects(rng), rng)
         maps = self._encoder.encode(image_batch([photo]))
-        inside = share_inside(view_box(view)[None].to(maps.device), [0], self._encoder.grid)
-        return view, centred_maps(maps[:, None], inside)[0, 0].cpu()
+        return view, centred_views(maps, view_box(view)[None])[0].cpu()
 
     def _view_of(self, samples: SurfaceSamples, seen: tuple[RenderedView, torch.Tensor]) -> ObservedView:
         view, features = seen
@@ -125,15 +124,6 @@ class Observer:
         weight = fragments.weight / fragments.weight.sum(-1, keepdim=True).clamp(min=MIN_WEIGHT_SUM)
         target = features.flatten(1).T[fragments.pixel]  # [M, D]
         return ObservedView(target.half(), fragments.index.clamp(min=0).short(), weight.half())
-
-
-def view_box(view: RenderedView) -> torch.Tensor:
-    """Bounds [4] of what a view shows: x_min, y_min, x_max, y_max in image sizes."""
-    seen = np.isfinite(view.depth)
-    v, u = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-    if not len(v):
-        raise MeshError("shows nothing in a view: its faces are too thin to be met by a ray")
-    return torch.tensor([u[0], v[0], u[-1] + 1, v[-1] + 1], dtype=torch.float32) / len(view.depth)
 
 
 def _colours(

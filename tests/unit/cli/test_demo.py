@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,17 @@ def test_a_library_of_another_encoder_is_built_anew(bench: Any, tmp_path: Path) 
     demo.ready_library(bench.sources[2:], tmp_path / "lib")
     library = MeshLibrary.open(tmp_path / "lib", expect_encoder=(bench.encoder.name, bench.encoder.fingerprint))
     assert [e.id for e in library.entries] == ["truck"]
+
+
+def test_a_library_of_features_made_by_an_older_version_is_built_anew(bench: Any, tmp_path: Path) -> None:
+    build.build_library(bench.sources[2:], tmp_path / "lib", bench.encoder, bench.config)
+    raw = json.loads((tmp_path / "lib" / "library.json").read_text())
+    del raw["features"]["centred"]
+    (tmp_path / "lib" / "library.json").write_text(json.dumps(raw))
+    demo.ready_library(bench.sources[2:], tmp_path / "lib")
+    library = MeshLibrary.open(tmp_path / "lib")
+    assert [e.id for e in library.entries] == ["truck"]
+    assert library.header.features.centred == "views"
 
 
 def test_hope_meshes_take_colours_where_there_are_some(tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pasr_perception.encoders.centring import SCALE_POWER, centred_cloud, centred_maps, share_inside
+from pasr_perception.encoders.centring import (
+    SCALE_POWER,
+    centred_cloud,
+    centred_maps,
+    centred_views,
+    evened_cloud,
+    share_inside,
+)
 
 
 def unit(x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -19,6 +26,12 @@ def test_a_cloud_by_hand() -> None:
     centred = centred_cloud(features)
     assert torch.allclose(centred[:, 1:], expected, atol=1e-6)
     assert torch.equal(centred[:, 0], torch.zeros(3))  # the same everywhere: nothing is left of it
+
+
+def test_half_of_what_points_have_in_common_is_taken_out_by_hand() -> None:
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, 0.6]])  # mean .6, .6
+    expected = unit(torch.tensor([[0.7, -0.3], [-0.3, 0.7], [0.3, 0.5], [0.5, 0.3]]), 1)
+    torch.testing.assert_close(evened_cloud(features), expected)
 
 
 def test_maps_are_centred_crop_by_crop_over_turns_and_what_is_inside() -> None:
@@ -40,6 +53,16 @@ def test_a_colour_cast_changes_nothing() -> None:
     cast = torch.tensor([3.0, -1.0, 0.5, 0.0]).view(1, 1, 4, 1, 1)
     inside = torch.rand(1, 2, 3, 3, generator=torch.Generator().manual_seed(2))
     assert torch.allclose(centred_maps(maps + cast, inside), centred_maps(maps, inside), atol=1e-5)
+
+
+def test_views_are_centred_as_crops_are_each_over_its_own_box() -> None:
+    maps = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(3))
+    boxes = torch.tensor([[0.25, 0.0, 0.75, 1.0], [0.5, 0.5, 1.0, 0.75]])
+    centred = centred_views(maps, boxes)
+    for view, (rows, columns) in enumerate(((slice(0, 4), slice(1, 3)), (slice(2, 3), slice(2, 4)))):
+        inside = maps[view, :, rows, columns].flatten(1).T
+        assert torch.allclose(centred[view, :, rows, columns].flatten(1).T, centred_cloud(inside), atol=1e-6)
+    assert torch.allclose(centred.norm(dim=1), torch.ones(2, 4, 4))
 
 
 def test_share_inside_by_hand() -> None:

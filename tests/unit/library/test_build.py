@@ -31,6 +31,7 @@ from pasr_perception.library.build import (
 from pasr_perception.library.index import read_index
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.library.strangers import strangers
+from pasr_perception.library.views import RenderedView, ViewRenderer
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.templates import score_templates
 
@@ -165,6 +166,53 @@ def test_a_mesh_without_colours_is_looked_at_under_random_textures(bench, tmp_pa
     assert library.entries[0].appearance == "unknown"
     pooled = library.data(0).view_pooled.float()
     assert (pooled @ pooled.T).fill_diagonal_(0).max() < 0.995  # no two views look the same
+
+
+def test_features_are_lifted_from_views_centred_one_by_one(bench, tmp_path: Path) -> None:
+    """Another picture behind a view, or another light, is not in them: each view's mean is taken out before the average."""
+
+    class Tinted(Failing):
+        """The bench's encoder with another cast over every view."""
+
+        def encode(self, images: torch.Tensor) -> torch.Tensor:
+            rng = torch.Generator().manual_seed(self._left)
+            cast = torch.randn(len(images), self.dim, 1, 1, generator=rng)
+            return super().encode(images) + cast
+
+    for name, encoder in (("plain", bench.encoder), ("tinted", Tinted(bench.encoder, 1000))):
+        build_library([bench.source("truck")], tmp_path / name, encoder, bench.config)
+    plain, tinted = (MeshLibrary.open(tmp_path / name).data(0).features.float() for name in ("plain", "tinted"))
+    torch.testing.assert_close(tinted, plain, atol=2e-3, rtol=0)  # float16
+
+
+def test_views_that_show_nothing_are_left_out(bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    render, made = ViewRenderer.render, []
+
+    def edge_on(self: ViewRenderer, *args: Any) -> RenderedView:
+        view = render(self, *args)
+        made.append(view)
+        return dataclasses.replace(view, depth=np.full_like(view.depth, np.inf)) if len(made) % 3 == 1 else view
+
+    monkeypatch.setattr(ViewRenderer, "render", edge_on)
+    build_library([bench.source("truck")], tmp_path / "lib", bench.encoder, bench.config)
+    kept = [view.rotation for i, view in enumerate(made) if i % 3]
+    torch.testing.assert_close(MeshLibrary.open(tmp_path / "lib").data(0).view_rotation, torch.tensor(np.stack(kept)))
+    monkeypatch.setattr(RenderedView, "is_empty", True)
+    report = build_library([bench.source("can")], tmp_path / "none", bench.encoder, bench.config)
+    assert report.skipped == (("can", "shows nothing in any of 30 views: its faces are too thin to be met by a ray"),)
+
+
+def test_features_centred_as_they_once_were_are_read_and_not_gone_on_with(bench, copy: Path) -> None:
+    raw = json.loads((copy / "library.json").read_text())
+    del raw["features"]["centred"]
+    (copy / "library.json").write_text(json.dumps(raw))
+    assert MeshLibrary.open(copy).header.features.centred == "mesh"
+    before = entries(copy)
+    with pytest.raises(
+        LibraryError, match=r"has lifted \(centred over the mesh, by an older version\) point features, not lifted"
+    ):
+        add_to_library(copy, [dataclasses.replace(bench.source("can"), id="another")], bench.encoder, bench.config)
+    assert entries(copy) == before
 
 
 def test_build_refuses_a_folder_that_holds_a_library(bench, library_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from pasr_perception.config import ConfigError, LibraryConfig
 from pasr_perception.encoders.base import EncoderError
-from pasr_perception.encoders.centring import centred_cloud
+from pasr_perception.encoders.centring import evened_cloud
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.encoders.points.encoder import PointEncoder
@@ -57,22 +57,24 @@ def test_each_source_gives_its_own(bench, weights: Path, cloud: PointCloud, lift
     assert torch.equal(features(lifted, cloud), lifted)
     learned = made(bench, weights, "learned")
     assert learned.learned is not None
-    torch.testing.assert_close(learned(lifted, cloud), centred_cloud(learned.learned.encoder.encode(cloud)))
+    torch.testing.assert_close(
+        learned(lifted, cloud), evened_cloud(normalize(learned.learned.encoder.encode(cloud), dim=1))
+    )
     assert learned.source.point_encoder == learned.learned.fingerprint
 
 
 def test_both_is_what_a_concatenation_would_score(
     bench, weights: Path, cloud: PointCloud, lifted: torch.Tensor
 ) -> None:
-    """[sqrt(1-w) L, sqrt(w) P] . [sqrt(1-w) q, sqrt(w) q] = ((1-w) L + w P) . q, before either is centred again."""
-    mine, learned = centred_cloud(lifted), made(bench, weights, "learned")(lifted, cloud)
+    """[sqrt(1-w) L, sqrt(w) P] . [sqrt(1-w) q, sqrt(w) q] = ((1-w) L + w P) . q, of any length."""
+    mine, learned = lifted, made(bench, weights, "learned")(lifted, cloud)
     query = normalize(torch.randn(bench.encoder.dim, generator=torch.Generator().manual_seed(2)), dim=0)
     written_twice = torch.cat([0.7**0.5 * mine, 0.3**0.5 * learned], 1) @ torch.cat(
         [0.7**0.5 * query, 0.3**0.5 * query]
     )
     average = 0.7 * mine + 0.3 * learned
     torch.testing.assert_close(average @ query, written_twice)
-    torch.testing.assert_close(made(bench, weights, "both", 0.3)(mine, cloud), centred_cloud(normalize(average, dim=1)))
+    torch.testing.assert_close(made(bench, weights, "both", 0.3)(mine, cloud), normalize(average, dim=1))
 
 
 def test_auto_learns_a_share_where_colours_are_unknown(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,22 @@ def test_crops_are_the_librarys(coarse_library: Path) -> None:
     assert (encoder.image_size, encoder.grid, device.type) == (224, 14, "cpu")
     opened = Pipeline.open(coarse_library, PasrConfig(encoder=EncoderConfig(device="cpu")))
     assert opened.crop_spec.size == 224
+
+
+def test_the_log_says_where_a_library_is_of_an_older_kind(
+    coarse_library: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_with_encoder(coarse_library, EncoderConfig(device="cpu"))
+    assert not caplog.records
+    old = tmp_path / "old"
+    shutil.copytree(coarse_library, old, ignore=shutil.ignore_patterns(".lock"))
+    raw = json.loads((old / "library.json").read_text())
+    del raw["features"]["centred"]
+    (old / "library.json").write_text(json.dumps(raw))
+    open_with_encoder(old, EncoderConfig(device="cpu"))
+    (said,) = (record.message for record in caplog.records)
+    assert "by an older version" in said
+    assert "pasr library rebuild" in said
 
 
 def test_another_size_that_was_asked_for_is_refused(coarse_library: Path) -> None:
