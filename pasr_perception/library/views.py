@@ -33,11 +33,11 @@ class RenderedView:
 
 
 def view_box(view: RenderedView) -> torch.Tensor:
-    """Bounds [4] of what a view shows: x_min, y_min, x_max, y_max in image sizes."""
+    """Bounds [4] of what a view shows: x_min, y_min, x_max, y_max in image sizes. Raises MeshError where it is empty."""
+    if view.is_empty:
+        raise MeshError("shows nothing in a view: its faces are too thin to be met by a ray")
     seen = np.isfinite(view.depth)
     v, u = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-    if not len(v):
-        raise MeshError("shows nothing in a view: its faces are too thin to be met by a ray")
     return torch.tensor([u[0], v[0], u[-1] + 1, v[-1] + 1], dtype=torch.float32) / len(view.depth)
 
 
