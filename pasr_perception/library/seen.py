@@ -49,7 +49,9 @@ class SeenMeshes:
         )
         changed = [f"{n} {v}, not {getattr(expected, n)}" for n, v in vars(mine).items() if v != getattr(expected, n)]
         if changed:
-            raise LibraryError(f"{path}: cannot be lifted from: it has {', '.join(changed)}; leave out lifted_from")
+            older = mine.features.kind == "lifted" and mine.features.centred != expected.features.centred
+            helps = f"`pasr library rebuild {path}` renders its views again" if older else "leave out lifted_from"
+            raise LibraryError(f"{path}: cannot be lifted from: it has {', '.join(changed)}; {helps}")
         self._index = {entry.id: i for i, entry in enumerate(self._library.entries)}
 
     def of(self, source: MeshSource, samples: SurfaceSamples) -> SeenMesh | None:

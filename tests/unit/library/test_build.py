@@ -29,6 +29,7 @@ from pasr_perception.library.build import (
     remove_from_library,
 )
 from pasr_perception.library.index import read_index
+from pasr_perception.library.relearn import relearn_library
 from pasr_perception.library.store import LibraryError, MeshLibrary
 from pasr_perception.library.strangers import strangers
 from pasr_perception.library.views import RenderedView, ViewRenderer
@@ -202,7 +203,7 @@ def test_views_that_show_nothing_are_left_out(bench, tmp_path: Path, monkeypatch
     assert report.skipped == (("can", "shows nothing in any of 30 views: its faces are too thin to be met by a ray"),)
 
 
-def test_features_centred_as_they_once_were_are_read_and_not_gone_on_with(bench, copy: Path) -> None:
+def test_features_centred_as_they_once_were_are_read_and_not_gone_on_with(bench, copy: Path, tmp_path: Path) -> None:
     raw = json.loads((copy / "library.json").read_text())
     del raw["features"]["centred"]
     (copy / "library.json").write_text(json.dumps(raw))
@@ -213,6 +214,8 @@ def test_features_centred_as_they_once_were_are_read_and_not_gone_on_with(bench,
     ):
         add_to_library(copy, [dataclasses.replace(bench.source("can"), id="another")], bench.encoder, bench.config)
     assert entries(copy) == before
+    with pytest.raises(LibraryError, match=r"`pasr library rebuild .*` renders its views again"):
+        relearn_library(copy, tmp_path / "new", bench.encoder, bench.config)
 
 
 def test_build_refuses_a_folder_that_holds_a_library(bench, library_path: Path) -> None:
