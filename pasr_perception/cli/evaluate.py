@@ -64,19 +64,24 @@ def synthetic_command(
         from pasr_perception.data.synthetic.photo_set import PhotoSet
         from pasr_perception.evaluation.methods import make_method
         from pasr_perception.evaluation.results_file import merge_results
+        from pasr_perception.evaluation.same_picture import SamePicture
         from pasr_perception.evaluation.synthetic import (
             PhotoProtocol,
             evaluate_photos,
             mesh_kinds,
             results_entry,
             synthetic_report,
+            with_same_pictures,
         )
 
         pipeline = _opened(library, config, memory)
         made = make_method(method, pipeline, ranker, seed)
         protocol = PhotoProtocol(boxes, jitter, seed, tuple(levels.split(",")), limit, repeats)
+        taken = PhotoSet.open(photos)
         with progress_bar(None) as tell:
-            outcomes = evaluate_photos(PhotoSet.open(photos), pipeline.library, made, protocol, tell)
+            outcomes = evaluate_photos(taken, pipeline.library, made, protocol, tell)
+        with progress_bar(None) as tell:
+            outcomes = with_same_pictures(outcomes, taken, SamePicture(pipeline.library), tell)
         kinds = mesh_kinds(pipeline.library)
         report = synthetic_report(outcomes, kinds)
         about = (

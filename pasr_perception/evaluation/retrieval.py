@@ -31,6 +31,7 @@ class Outcome:
     rotation_deg: float | None  # error of the best one's pose; None: no pose
     ranked_before: tuple[str, ...] = ()  # refinement
     rotation_before_deg: float | None = None
+    same_picture: bool = False  # the first answer is another mesh, which gives the same picture in some pose
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,22 @@ def evaluate_photos(
     return outcomes
 
 
+def with_same_pictures(
+    outcomes: Sequence[Outcome],
+    photos: PhotoSet,
+    same: Callable[[PhotoRecord, str], bool],
+    tell: Tell | None = None,
+) -> list[Outcome]:
+    """The outcomes, of wrong first answers said whether they give the same picture (`same_picture.SamePicture`)."""
+    records, said = {r.name: r for r in photos.records}, []
+    for done, o in enumerate(outcomes):
+        wrong = bool(o.ranked) and o.ranked[0] != o.truth_id
+        said.append(dataclasses.replace(o, same_picture=wrong and same(records[o.photo], o.ranked[0])))
+        if tell is not None:
+            tell(f"{o.photo}: same picture", done, len(outcomes))
+    return said
+
+
 def asked_box(item: BagFrame, record: PhotoRecord, protocol: PhotoProtocol, repeat: int = 0) -> np.ndarray:
     """The photo's box [4], jittered by the protocol's seed and the photo's name."""
     box = item.truths[0].box
@@ -119,6 +135,7 @@ def synthetic_report(outcomes: Sequence[Outcome], kinds: Mapping[str, MeshKind])
             "without symmetry": scores(plain),
             "look-alikes": scores(alike),
             "look-alikes, group": group_top1(alike, kinds),
+            "same picture": sum(o.same_picture for o in part) / len(part),
             "looks": {name: scores(of) for name, of in split_by(part, lambda o: o.look).items()},
             "categories": {n: scores(of) for n, of in split_by(part, lambda o: kinds[o.truth_id].category).items()},
         }

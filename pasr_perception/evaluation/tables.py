@@ -39,6 +39,10 @@ Made by the commands named with each table from `docs/results/*.json`; do not ed
 answer is a failure. Rotations count an object's symmetries; `median error` is that of the retrieved top-1, whatever mesh it is
 (PASR). All methods were asked for ten meshes. The global embedding gives no pose, and fails in every column of poses.
 """
+SAME_PICTURE = """Some photos show nothing that tells one mesh from another, as a wall plate from behind. After the arrow
+a first answer counts as right as well if its mesh, in some pose, gives the picture that the true one gives
+(`evaluation/same_picture.py`).
+"""
 DEVELOPMENT = "The weights of ranking were chosen while looking at these photos: the pipeline's numbers are development numbers.\n"
 
 
@@ -95,6 +99,7 @@ def _synthetic(reports: Sequence[Mapping[str, Any]], title: str = "Synthetic ben
                 rows.append(synthetic_row(f"{report['method']}, before refinement", parts["before refinement"]))
             rows.append(synthetic_row(str(report["method"]), parts["all"]))
         lines += [f"### {level}\n", markdown(head, rows)]
+    lines += _same_pictures(reports)
     lines += ["### Objects without symmetry, look-alikes, and how they look\n"]
     rows = []
     for report in reports:
@@ -112,6 +117,29 @@ def _synthetic(reports: Sequence[Mapping[str, Any]], title: str = "Synthetic ben
         for category, scores in parts["categories"].items()
     ]
     return "\n".join([*lines, f"Method: {best['method']}.\n", markdown(head, rows), _commands(reports)])
+
+
+def _same_pictures(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Top-1, and what it is where a wrong mesh that gives the same picture counts as right; nothing where that was not asked."""
+    asked = [r for r in reports if all("same picture" in parts for parts in r["levels"].values())]
+    if not asked:
+        return []
+    levels = sorted({level for report in asked for level in report["levels"]})
+    rows = []
+    for report in asked:
+        there = [report["levels"].get(level) for level in levels]
+        cells = [
+            number(None)
+            if p is None
+            else f"{number(p['all']['top1'])} → {number(p['all']['top1'] + p['same picture'])}"
+            for p in there
+        ]
+        rows.append([str(report["method"]), *cells])
+    return [
+        "### Top-1, and with every mesh that gives the same picture\n",
+        SAME_PICTURE,
+        markdown(["method", *levels], rows),
+    ]
 
 
 def _drop(reports: Sequence[Mapping[str, Any]], home: Sequence[Mapping[str, Any]]) -> str:

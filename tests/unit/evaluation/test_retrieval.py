@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from pasr_perception.data.synthetic.photo_set import PhotoRecord
 from pasr_perception.evaluation import metrics
 from pasr_perception.evaluation.retrieval import MeshKind, Outcome, retrieval_scores, rotation_error_deg, split_by
-from pasr_perception.evaluation.synthetic import results_entry, synthetic_report
+from pasr_perception.evaluation.synthetic import results_entry, synthetic_report, with_same_pictures
 from pasr_perception.geometry.symmetry import NO_SYMMETRY, Symmetry
 
 HALF_TURN = Symmetry.from_dict({"folds": [{"axis": [0, 0, 1], "n": 2}]})
@@ -58,6 +61,22 @@ def test_a_report_is_split_by_level_look_category_and_look_alikes():
     assert report["L0"]["look-alikes"]["top1"] == 0.5
     assert report["L0"]["look-alikes, group"] == 1
     assert report["L3"]["look-alikes, group"] is None
+
+
+def test_only_wrong_answers_are_asked_whether_they_give_the_same_picture():
+    asked: list[tuple[str, str]] = []
+
+    def same(photo: PhotoRecord, answered: str) -> bool:
+        asked.append((photo.name, answered))
+        return answered == "stool"
+
+    photos = SimpleNamespace(records=[SimpleNamespace(name=o.photo) for o in OUTCOMES])
+    said = with_same_pictures(OUTCOMES, photos, same)
+    assert asked == [("b", "stool"), ("c", "chair")]
+    assert [o.same_picture for o in said] == [False, True, False, False]
+    report = synthetic_report(said, KINDS)
+    assert report["L0"]["same picture"] == pytest.approx(1 / 3)
+    assert report["L0"]["all"]["top1"] == pytest.approx(1 / 3)  # as strict as before
     entry = results_entry(report)["L3"]
     assert set(entry) == {"top1", "top5", "category_top1", "acc_pi_6", "acc_pi_18", "median_rotation_deg"}
     assert list(split_by(OUTCOMES, lambda o: o.look)) == ["bare", "own"]
