@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +18,12 @@ import cv2
 import numpy as np
 import torch
 
+from pasr_perception.data.synthetic.photo_set import PhotoRecord
 from pasr_perception.evaluation.ablation import Asked, ranked, searched
 from pasr_perception.evaluation.overlay import Colour
 from pasr_perception.evaluation.page import RIGHT, WRONG
 from pasr_perception.evaluation.retrieval import MeshKind, rotation_error_deg
+from pasr_perception.evaluation.same_picture import SamePicture
 from pasr_perception.evaluation.synthetic import mesh_kinds
 from pasr_perception.geometry.se3 import make_T
 from pasr_perception.geometry.viewpoints import look_at, up_rotation
@@ -44,6 +46,7 @@ MUCH_HIDDEN = 0.2  # of the object
 CAUSES = {  # in the order in which they are tried
     "front for back": "the right mesh, turned by more than 150°",
     "turned": "the right mesh, turned by 30° to 150°",
+    "same picture": "another mesh that gives the same picture in some pose: nobody could tell",
     "look-alike": "another mesh of its group of look-alikes",
     "much hidden": "more than 20 % of the object is hidden",
     "other colours": "the object wears other colours in the photo than in the library",
@@ -121,14 +124,21 @@ def found_in(pipeline: Pipeline, asked: Sequence[Asked]) -> list[Found]:
     return found
 
 
-def cause_of(found: Found, library: MeshLibrary, kinds: Mapping[str, MeshKind]) -> str:
-    """Why it may have failed: the first of CAUSES that holds, from what is known of photo and meshes; "" where it did not."""
+def cause_of(
+    found: Found, library: MeshLibrary, kinds: Mapping[str, MeshKind], same: Callable[[PhotoRecord, str], bool]
+) -> str:
+    """Why it may have failed: the first of CAUSES that holds, from what is known of photo and meshes; "" where it did not.
+
+    `same` says whether another mesh gives the same picture as a photo's own (`same_picture.SamePicture`).
+    """
     record, best = found.asked.record, library.entries[found.ranking.mesh_index[0]].id
     true, other = kinds[record.mesh_id], kinds[best]
     if best == record.mesh_id:
         if found.rotation_deg is None or found.rotation_deg <= TURNED_DEG:
             return ""
         return "front for back" if found.rotation_deg > BACK_DEG else "turned"
+    if same(record, best):
+        return "same picture"
     if true.group is not None and true.group == other.group:
         return "look-alike"
     if record.hidden > MUCH_HIDDEN:
@@ -229,8 +239,9 @@ def write_pictures(
     library, tiles, kinds = pipeline.library, Tiles(pipeline.library), mesh_kinds(pipeline.library)
     found = found_in(pipeline, asked)
     failures: dict[str, list[Found]] = {}
+    same = SamePicture(library)
     for one in found:
-        failures.setdefault(cause_of(one, library, kinds), []).append(one)
+        failures.setdefault(cause_of(one, library, kinds, same), []).append(one)
     causes = Counter({cause: len(failures.get(cause, ())) for cause in ("", *CAUSES)})
     shown = [found[int(i)] for i in np.linspace(0, len(found) - 1, min(strips, len(found)))]
     gallery = [failure(one, tiles, library, cause) for one, cause in samples(failures, FAILURES)]

@@ -97,6 +97,7 @@ def test_a_tile_shows_the_mesh_in_its_border(pipeline: Pipeline) -> None:
         ("box", "can_blue", 3.0, {"look": "recoloured"}, "other colours"),
         ("box", "slab", 3.0, {}, "same category"),
         ("box", "can_red", 3.0, {}, "none of these"),
+        ("box", "can_red", 3.0, {"name": "seen from behind"}, "same picture"),
         ("slab", "can_red", 3.0, {}, "bare mesh"),
     ],
 )
@@ -107,7 +108,7 @@ def test_causes(pipeline, asked, true, best, degrees, changes, cause) -> None:
     told = dataclasses.replace(record(true, np.eye(4)), **changes)
     ranking = SimpleNamespace(mesh_index=(pipeline.library.index_of(best),))
     found = Found(dataclasses.replace(asked[0], record=told), ranking, degrees)
-    assert cause_of(found, pipeline.library, kinds) == cause
+    assert cause_of(found, pipeline.library, kinds, lambda photo, _: photo.name == "seen from behind") == cause
 
 
 def test_samples_are_of_every_cause_before_more_of_one(asked: list[Asked]) -> None:
