@@ -94,7 +94,8 @@ def relearn(
         from pasr_perception.library.store import MeshLibrary
 
         settings = load_config(config) if config else PasrConfig()
-        wanted = dataclasses.replace(settings.library, features=features, point_encoder=point_encoder)
+        points = point_encoder or settings.library.point_encoder
+        wanted = dataclasses.replace(settings.library, features=features, point_encoder=points)
         encoder = dataclasses.replace(settings.encoder, adapter=adapter or settings.encoder.adapter)
         loaded, _ = load_encoder(encoder_for(MeshLibrary.open(lifted).header, encoder))
         with progress_bar(None) as tell:

@@ -230,3 +230,16 @@ def test_an_empty_library_cannot_be_built_anew(folder: Path) -> None:
     result = pasr("rebuild", old, "-o", folder.parent / "new")
     assert result.exit_code == 1
     assert "expected at least one mesh to build again, it has none" in result.output
+
+
+@pytest.mark.parametrize("said", ["by its option", "in the settings"])
+def test_relearn_takes_the_point_encoder_that_is_named(folder: Path, said: str) -> None:
+    _, lib = build(folder)
+    missing, settings = folder.parent / "missing.safetensors", folder.parent / "points.yaml"
+    settings.write_text(f"library: {{point_encoder: {missing}}}\n" if said == "in the settings" else "{}\n")
+    options = ("--point-encoder", missing) if said == "by its option" else ()
+    result = pasr(
+        "relearn", lib, "-o", folder.parent / "learned", "--features", "learned", "--config", settings, *options
+    )
+    assert result.exit_code == 1
+    assert str(missing) in result.stderr.replace("\n", "")
