@@ -25,8 +25,8 @@ from torch.nn.functional import relu
 from pasr_perception.data.split import TRAIN, VALIDATION, meshes_of
 from pasr_perception.encoders.adapter import AdapterConfig, FeatureAdapter
 from pasr_perception.training.cache import ObservationCache
-from pasr_perception.training.contrast import shape_features
 from pasr_perception.training.observe import Look, ObservedView
+from pasr_perception.training.point_targets import shape_features
 
 MATCHED = 0.2  # radii within which a held-out cell's match counts
 SPARSE = 4  # of cells and points every n-th tells meshes apart

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import log_softmax
 
-from pasr_perception.encoders.centring import evened_cloud
 from pasr_perception.encoders.global_embedding import GlobalConfig, GlobalEmbedding
 from pasr_perception.training.cache import ObservationCache
-from pasr_perception.training.observe import Look, ObservedView
+from pasr_perception.training.point_targets import shape_features
 
 NO_CATEGORY = "object"
 
@@ -49,17 +48,6 @@ class ContrastScores:
     meshes: int
     top1: float
     top5: float
-
-
-def shape_features(look: Look, views: Sequence[ObservedView]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which of the cloud's points [N] bool the views show, and the features [n, D] of these, as a library has them."""
-    total = torch.zeros(len(look.cloud.points), views[0].target.shape[1])
-    for view in views:
-        target, weight = view.target.float(), view.weight.float()
-        for k in range(view.index.shape[1]):
-            total.index_add_(0, view.index[:, k].long(), target * weight[:, k : k + 1])
-    seen = total.abs().sum(1) > 0
-    return seen, evened_cloud(normalize(total[seen], dim=1))
 
 
 class Pairs:

@@ -9,37 +9,54 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.encoders.points.encoder import point_inputs
 from pasr_perception.encoders.points.pyramid import Pyramid, build_pyramid, joined_pyramids
 from pasr_perception.training.alignment import Cells
 from pasr_perception.training.cache import ObservationCache
 from pasr_perception.training.observe import Look, ObservedView
+from pasr_perception.training.point_targets import PointTargets, shape_features
 
 
 @dataclass(frozen=True)
 class Batch:
     inputs: torch.Tensor  # [B, n, channels], `point_inputs`
     pyramid: Pyramid
-    cells: Cells
+    wanted: Cells | PointTargets
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.inputs.to(device), self.pyramid.to(device), self.cells.to(device))
+        return Batch(self.inputs.to(device), self.pyramid.to(device), self.wanted.to(device))
 
 
 @dataclass(frozen=True)
 class LoadedMesh:
     looks: tuple[Look, ...]
     pyramid: Pyramid  # turning the cloud does not change it
+    shown: tuple[
+        tuple[torch.Tensor, torch.Tensor], ...
+    ]  # of each look, `shape_features` of all views, float16; or none
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one mesh brings to a batch."""
+
+    mesh: int
+    look: int
+    cloud: PointCloud  # the look's, turned
+    views: Sequence[ObservedView]  # none where points' means are wanted
 
 
 class MeshDataset:
-    """The cached meshes of one part of the split. What is read of a mesh is kept: about 3 MB each."""
+    """The cached meshes of one part of the split. What is read of a mesh is kept: about 6 MB each."""
 
-    def __init__(self, cache: ObservationCache, part: str, config: PointEncoderConfig, at_most: int = 0) -> None:
-        """`at_most` meshes, 0 = all. Raises ValueError where the cache holds none of this part."""
+    def __init__(
+        self, cache: ObservationCache, part: str, config: PointEncoderConfig, at_most: int = 0, against: str = "views"
+    ) -> None:
+        """`at_most` meshes, 0 = all; `against` as in `TrainConfig`. Raises ValueError where the cache holds none of this part."""
         self.meshes = cache.of(part)[: at_most or None]
-        self._cache, self._config = cache, config
+        self._cache, self._config, self._against = cache, config, against
         self._loaded: dict[int, LoadedMesh] = {}
 
     def __len__(self) -> int:
@@ -49,7 +66,12 @@ class MeshDataset:
         """One mesh; raises LibraryError if its file was damaged."""
         if index not in self._loaded:
             looks = self._cache.load(self.meshes[index])
-            self._loaded[index] = LoadedMesh(tuple(looks), build_pyramid(looks[0].cloud.points, self._config))
+            shown: list[tuple[torch.Tensor, torch.Tensor]] = []
+            if self._against == "points":
+                shown = [(seen, features.half()) for seen, features in (shape_features(k, k.views) for k in looks)]
+                looks = [Look(look.cloud, ()) for look in looks]
+            pyramid = build_pyramid(looks[0].cloud.points, self._config)
+            self._loaded[index] = LoadedMesh(tuple(looks), pyramid, tuple(shown))
         return self._loaded[index]
 
     def batches(
@@ -65,23 +87,24 @@ class MeshDataset:
         for mine in np.resize(order, whole).reshape(-1, processes, batch_size)[:, rank]:
             yield self._batch([self._drawn(int(i), views, np.random.default_rng([seed, epoch, int(i)])) for i in mine])
 
-    def everything(self, batch_size: int = 1) -> Iterator[tuple[Batch, list[bool]]]:
-        """Every look of every mesh as it is, all views; with each batch whether its looks' colours are known."""
-        items = [(i, look) for i in range(len(self)) for look in self.mesh(i).looks]
-        for first in range(0, len(items), batch_size):
-            some = items[first : first + batch_size]
-            yield self._batch([(i, look, look.views) for i, look in some]), [look.cloud.known for _, look in some]
+    def everything(self) -> Iterator[tuple[Batch, bool]]:
+        """Every look of every mesh as it is, against all of its views or its points; and whether the look's colours are known."""
+        for i in range(len(self)):
+            for k, look in enumerate(self.mesh(i).looks):
+                yield self._batch([Drawn(i, k, look.cloud, look.views)]), look.cloud.known
 
-    def _drawn(self, index: int, views: int, rng: np.random.Generator) -> tuple[int, Look, Sequence[ObservedView]]:
+    def _drawn(self, index: int, views: int, rng: np.random.Generator) -> Drawn:
         looks = self.mesh(index).looks
-        look = looks[int(rng.integers(len(looks)))]
-        chosen = [look.views[int(v)] for v in rng.permutation(len(look.views))[:views]]
-        return index, Look(look.cloud.turned(about_up(float(rng.uniform(0, 2 * math.pi)))), look.views), chosen
+        look = int(rng.integers(len(looks)))
+        chosen = [looks[look].views[int(v)] for v in rng.permutation(len(looks[look].views))[:views]]
+        return Drawn(index, look, looks[look].cloud.turned(about_up(float(rng.uniform(0, 2 * math.pi)))), chosen)
 
-    def _batch(self, items: Sequence[tuple[int, Look, Sequence[ObservedView]]]) -> Batch:
-        inputs = torch.stack([point_inputs(look.cloud, self._config) for _, look, _ in items])
-        pyramid = joined_pyramids([self.mesh(i).pyramid for i, _, _ in items])
-        return Batch(inputs, pyramid, Cells.of([views for _, _, views in items], len(items[0][1].cloud.points)))
+    def _batch(self, items: Sequence[Drawn]) -> Batch:
+        inputs = torch.stack([point_inputs(item.cloud, self._config) for item in items])
+        pyramid = joined_pyramids([self.mesh(item.mesh).pyramid for item in items])
+        if self._against == "points":
+            return Batch(inputs, pyramid, PointTargets.of([self.mesh(item.mesh).shown[item.look] for item in items]))
+        return Batch(inputs, pyramid, Cells.of([item.views for item in items], len(items[0].cloud.points)))
 
 
 def steps_per_epoch(meshes: int, batch_size: int, processes: int = 1) -> int:

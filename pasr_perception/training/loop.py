@@ -1,4 +1,5 @@
-"""The training loop (PASR 3.4): AdamW on the alignment of splatted point features with the image's, at the true pose.
+"""The training loop (PASR 3.4): AdamW on the alignment of splatted point features with the image's at the true pose and,
+where the recipe says so, on how well cells of different meshes are told apart by them.
 
 Everything random follows from the seed, the epoch and the mesh, so a run that was killed and resumed at the end of an epoch ends
 with the weights of one that was not. Curves go to curves.csv in the run's folder.
@@ -21,18 +22,19 @@ import torch
 
 from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.encoders.points.encoder import PointEncoder
-from pasr_perception.training.alignment import alignment
+from pasr_perception.training.alignment import Wanted, alignment
 from pasr_perception.training.cache import ObservationCache
 from pasr_perception.training.checkpoint import CHECKPOINT, Counters, Trainee, load_checkpoint, save_checkpoint
 from pasr_perception.training.config import TrainConfig
 from pasr_perception.training.dataset import Batch, MeshDataset, steps_per_epoch
 from pasr_perception.training.ema import Averaged
 from pasr_perception.training.processes import Processes
+from pasr_perception.training.telling_apart import contrast, drawn
 
 logger = logging.getLogger(__name__)
 
 CURVES = "curves.csv"
-COLUMNS = ("epoch", "step", "learning_rate", "alignment", "validation", "validation_bare", "seconds")
+COLUMNS = ("epoch", "step", "learning_rate", "alignment", "contrast", "validation", "validation_bare", "seconds")
 FLOOR = 0.01  # of the learning rate at the end of the cosine schedule
 
 Progress = Callable[[str, int, int], None]
@@ -48,6 +50,14 @@ class Validation:
     @property
     def mean(self) -> float:
         return (self.known + self.bare) / 2
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """What a step's loss is made of, or their means over an epoch."""
+
+    alignment: float
+    contrast: float  # NaN where the recipe has none
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,19 @@ def rate_at(step: int, steps: int, config: TrainConfig) -> float:
     return config.learning_rate * warm * falling
 
 
+def objective(
+    features: torch.Tensor, wanted: Wanted, config: TrainConfig, seed: tuple[int, ...]
+) -> tuple[torch.Tensor, StepValues]:
+    """The loss of features [B, N, D], and what it is made of; `seed` decides what is told apart."""
+    predicted = wanted.predicted(features)
+    aligned = alignment(predicted, wanted).mean()
+    if not config.contrast:
+        return 1 - aligned, StepValues(float(aligned.detach()), math.nan)
+    some = drawn(len(predicted), config.contrast_members, seed).to(predicted.device)
+    apart = contrast(wanted.target[some], predicted[some], wanted.cloud[some], config.contrast_temperature)
+    return 1 - aligned + config.contrast * apart, StepValues(float(aligned.detach()), float(apart.detach()))
+
+
 @torch.no_grad()
 def validate(encoder: PointEncoder, data: MeshDataset, device: torch.device) -> Validation:
     """Mean alignment (eq. 8) over every view of every look of the meshes, as they are."""
@@ -76,8 +99,8 @@ def validate(encoder: PointEncoder, data: MeshDataset, device: torch.device) -> 
     bare: list[torch.Tensor] = []
     for batch, colours in data.everything():
         batch = batch.to(device)
-        value = alignment(encoder(batch.inputs, batch.pyramid), batch.cells).mean()
-        (known if colours[0] else bare).append(value)
+        predicted = batch.wanted.predicted(encoder(batch.inputs, batch.pyramid))
+        (known if colours else bare).append(alignment(predicted, batch.wanted).mean())
     mean = [float(torch.stack(v).mean()) if v else math.nan for v in (known, bare)]
     return Validation(*mean)
 
@@ -94,8 +117,8 @@ class Training:
         processes: Processes,
     ) -> None:
         self._config, self._folder, self._processes = config, folder, processes
-        self._data = MeshDataset(cache, "train", points)
-        self._validation = MeshDataset(cache, "validation", points, config.validation_meshes)
+        self._data = MeshDataset(cache, "train", points, against=config.against)
+        self._validation = MeshDataset(cache, "validation", points, at_most=config.validation_meshes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             encoder = PointEncoder(points)
@@ -134,17 +157,20 @@ class Training:
         self._processes.wait()
         return TrainingResult(self._average.module, tuple(mesh.id for mesh in self._data.meshes), counters, shown)
 
-    def _epoch(self, epoch: int, counters: Counters, progress: Progress) -> tuple[float, Counters]:
-        """One pass over the meshes; returns the mean alignment."""
-        config, total, step = self._config, 0.0, counters.step
+    def _epoch(self, epoch: int, counters: Counters, progress: Progress) -> tuple[StepValues, Counters]:
+        """One pass over the meshes; returns the means over its steps."""
+        config, values, step = self._config, [], counters.step
         shard = (self._processes.rank, self._processes.count)
         for done, batch in enumerate(self._data.batches(epoch, config.batch_size, config.views, config.seed, shard)):
             progress(f"epoch {epoch + 1}", epoch * self._steps + done, config.epochs * self._steps)
-            total += self._step(batch.to(self._processes.device), step)
+            values.append(self._step(batch.to(self._processes.device), step))
             step += 1
-        return total / self._steps, dataclasses.replace(counters, epoch=epoch + 1, step=step)
+        mean = StepValues(
+            *(math.fsum(column) / len(values) for column in zip(*map(dataclasses.astuple, values), strict=True))
+        )
+        return mean, dataclasses.replace(counters, epoch=epoch + 1, step=step)
 
-    def _step(self, batch: Batch, step: int) -> float:
+    def _step(self, batch: Batch, step: int) -> StepValues:
         config, optimiser = self._config, self._trainee.optimiser
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, self._steps * config.epochs, config)
@@ -152,20 +178,29 @@ class Training:
         low = config.precision == "bfloat16" or (config.precision == "auto" and kind == "cuda")
         with torch.autocast(kind, torch.bfloat16, enabled=low):
             features = self._module(batch.inputs, batch.pyramid)
-        value = alignment(features, batch.cells).mean()
+        loss, values = objective(features, batch.wanted, config, (config.seed, step, self._processes.rank))
         optimiser.zero_grad(set_to_none=True)
-        (1 - value).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trainee.module.parameters(), config.clip_norm)
         optimiser.step()
         self._average.update(self._trainee.module)
-        return float(value.detach())
+        return values
 
-    def _note(self, counters: Counters, mean: float, shown: Validation | None, seconds: float) -> None:
+    def _note(self, counters: Counters, mean: StepValues, shown: Validation | None, seconds: float) -> None:
         if not self._processes.leads:
             return
         rate = self._trainee.optimiser.param_groups[0]["lr"]
         validation = ("", "") if shown is None else (f"{shown.mean:.5f}", f"{shown.bare:.5f}")
-        row = (counters.epoch, counters.step, f"{rate:.3g}", f"{mean:.5f}", *validation, f"{seconds:.2f}")
+        contrast = "" if math.isnan(mean.contrast) else f"{mean.contrast:.5f}"
+        row = (
+            counters.epoch,
+            counters.step,
+            f"{rate:.3g}",
+            f"{mean.alignment:.5f}",
+            contrast,
+            *validation,
+            f"{seconds:.2f}",
+        )
         file = self._folder / CURVES
         new = counters.epoch == 1 or not file.exists()
         with file.open("w" if new else "a", newline="") as out:

@@ -25,10 +25,14 @@ def slow_alignment(features: torch.Tensor, looks) -> list[torch.Tensor]:
     return means
 
 
+def aligned(features: torch.Tensor, cells: Cells) -> torch.Tensor:
+    return alignment(cells.predicted(features), cells)
+
+
 def test_it_is_the_mean_cosine_of_every_view_and_so_is_its_gradient(look) -> None:
     looks = [look(seed=1), look(seed=2, cells=4)]
     features = torch.randn(2, 40, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    fast = alignment(features, Cells.of([item.views for item in looks], 40))
+    fast = aligned(features, Cells.of([item.views for item in looks], 40))
     slow = torch.stack(slow_alignment(features, looks))
     torch.testing.assert_close(fast, slow)
     (of_fast,), (of_slow,) = (torch.autograd.grad(value.sum(), features, retain_graph=True) for value in (fast, slow))
@@ -46,7 +50,7 @@ def test_it_is_the_score_that_the_search_gives_the_true_pose() -> None:
     fragments = rasterise(uv, depth, config)
     weight = fragments.weight / fragments.weight.sum(1, keepdim=True)
     seen = ObservedView(target[fragments.pixel], fragments.index.clamp(min=0), weight)
-    value = alignment(features[None], Cells.of([[seen]], 200))
+    value = aligned(features[None], Cells.of([[seen]], 200))
     unit = normalize(features, dim=1)
     templates = build_templates(points, unit, torch.eye(3)[None], view, config)
     searched = score_templates(target.T.view(1, 6, 10, 10), unit, templates)
@@ -56,6 +60,6 @@ def test_it_is_the_score_that_the_search_gives_the_true_pose() -> None:
 def test_how_long_features_are_changes_nothing_and_what_they_have_in_common_does(look) -> None:
     cells, g = Cells.of([look().views], 40), torch.Generator().manual_seed(0)
     features, length = torch.randn(1, 40, 5, generator=g), 0.1 + torch.rand(1, 40, 1, generator=g)
-    value = alignment(features, cells)
-    torch.testing.assert_close(alignment(length * features, cells), value)
-    assert (alignment(features + torch.arange(5.0), cells) - value).abs().min() > 0.01
+    value = aligned(features, cells)
+    torch.testing.assert_close(aligned(length * features, cells), value)
+    assert (aligned(features + torch.arange(5.0), cells) - value).abs().min() > 0.01

@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import normalize
 
 from pasr_perception.encoders.global_embedding import GlobalConfig
-from pasr_perception.training.contrast import ContrastConfig, Pairs, contrast, shape_features, train_global
+from pasr_perception.training.contrast import ContrastConfig, Pairs, contrast, train_global
+from pasr_perception.training.point_targets import shape_features
 
 SMALL = ContrastConfig(
     steps=150, batch_size=3, members=64, learning_rate=3e-3, model=GlobalConfig(hidden=24, embedding=8)

@@ -39,8 +39,9 @@ def curves(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_it_learns_and_notes_how(begin, tmp_path: Path) -> None:
-    result = begin(tmp_path, dataclasses.replace(SHORT, epochs=60, learning_rate=1e-2)).run()
+@pytest.mark.parametrize("against", ["views", "points"])
+def test_it_learns_and_notes_how(begin, tmp_path: Path, against: str) -> None:
+    result = begin(tmp_path, dataclasses.replace(SHORT, epochs=60, learning_rate=1e-2, against=against)).run()
     rows = curves(tmp_path)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 61))
     aligned = [float(row["alignment"]) for row in rows]
@@ -50,9 +51,20 @@ def test_it_learns_and_notes_how(begin, tmp_path: Path) -> None:
     assert not math.isnan(result.validation.bare)
 
 
-def test_the_seed_decides_all(begin, tmp_path: Path) -> None:
-    first, again = (begin(tmp_path / name).run() for name in ("a", "b"))
-    other = begin(tmp_path / "c", dataclasses.replace(SHORT, seed=1)).run()
+def test_contrast_is_noted_and_learnt(begin, tmp_path: Path) -> None:
+    longer = dataclasses.replace(SHORT, epochs=40, learning_rate=1e-2, contrast_members=64)
+    begin(tmp_path / "plain", longer).run()
+    begin(tmp_path / "apart", dataclasses.replace(longer, contrast=0.1)).run()
+    assert {row["contrast"] for row in curves(tmp_path / "plain")} == {""}
+    apart = [float(row["contrast"]) for row in curves(tmp_path / "apart")]
+    assert sum(apart[-10:]) < sum(apart[:10]) - 1
+
+
+@pytest.mark.parametrize(("against", "contrast"), [("views", 0.0), ("views", 0.2), ("points", 0.2)])
+def test_the_seed_decides_all(begin, tmp_path: Path, against: str, contrast: float) -> None:
+    config = dataclasses.replace(SHORT, against=against, contrast=contrast, contrast_members=64)
+    first, again = (begin(tmp_path / name, config).run() for name in ("a", "b"))
+    other = begin(tmp_path / "c", dataclasses.replace(config, seed=1)).run()
     assert torch.equal(weights(first), weights(again))
     assert not torch.equal(weights(first), weights(other))
 
@@ -61,16 +73,18 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_as_if_it_had_not_been(begin, tmp_path: Path) -> None:
-    whole = begin(tmp_path / "whole").run()
+@pytest.mark.parametrize("contrast", [0.0, 0.2])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(begin, tmp_path: Path, contrast: float) -> None:
+    config = dataclasses.replace(SHORT, contrast=contrast, contrast_members=64)
+    whole = begin(tmp_path / "whole", config).run()
 
     def kill(what: str, done: int, total: int) -> None:
         if what == "epoch 4":
             raise KilledError
 
     with pytest.raises(KilledError):
-        begin(tmp_path / "cut").run(progress=kill)
-    resumed = begin(tmp_path / "cut").run(resume=True)
+        begin(tmp_path / "cut", config).run(progress=kill)
+    resumed = begin(tmp_path / "cut", config).run(resume=True)
     assert torch.equal(weights(whole), weights(resumed))
     assert resumed.counters.epoch == 6
     assert [row["epoch"] for row in curves(tmp_path / "cut")] == [str(i) for i in range(1, 7)]
@@ -119,3 +133,17 @@ def test_the_papers_preset() -> None:
     assert (PAPER.learning_rate, PAPER.weight_decay, PAPER.batch_size, PAPER.epochs) == (1e-4, 1e-2, 8, 300)
     with pytest.raises(ValueError, match=r"train\.schedule: expected one of constant, cosine, got 'steps'"):
         TrainConfig(schedule="steps")
+    with pytest.raises(ValueError, match=r"train\.against: expected one of views, points, got 'cells'"):
+        TrainConfig(against="cells")
+
+
+def test_contrast_needs_something_to_tell_apart() -> None:
+    assert PAPER.contrast == 0
+    with pytest.raises(
+        ValueError, match=r"train\.contrast: expected batches of at least 2 meshes .* got train\.batch_size 1"
+    ):
+        TrainConfig(contrast=0.1, batch_size=1)
+    with pytest.raises(ValueError, match=r"train\.contrast_members: expected at least 2, got 1"):
+        TrainConfig(contrast_members=1)
+    with pytest.raises(ValueError, match=r"train\.contrast_temperature: expected more than 0, got 0"):
+        TrainConfig(contrast_temperature=0)
