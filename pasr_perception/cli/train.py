@@ -32,8 +32,12 @@ def train() -> None:
 def points(
     meshes: Annotated[list[Path], typer.Argument(help="Meshes to learn from: folders, files or manifests.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: weights, curves, checkpoint.")],
-    cache: Annotated[Path, typer.Option(help="Folder of the observations (about 1 MB a mesh); made or gone on with.")],
-    preset: Annotated[str, typer.Option(help="paper: 300 epochs at 1e-4; cpu: an hour on one core.")] = "cpu",
+    cache: Annotated[
+        Path, typer.Option(help="Folder of the observations (about 2.5 MB a mesh); made or gone on with.")
+    ],
+    preset: Annotated[
+        str, typer.Option(help="paper: 300 epochs at 1e-4; cpu: an hour on one core, another loss.")
+    ] = "cpu",
     exclude: Annotated[list[Path] | None, typer.Option(help="Meshes that must not be used, by id.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,

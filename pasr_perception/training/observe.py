@@ -40,9 +40,9 @@ class ObserveConfig:
     """How many views a mesh is seen in, and how they are made."""
 
     points: int = 2048  # of the cloud that is encoded and splatted
-    own_views: int = 3  # in its own colours; painted where it has none
-    painted_views: int = 1
-    bare_views: int = 2
+    own_views: int = 6  # in its own colours; painted where it has none
+    painted_views: int = 4
+    bare_views: int = 6
     supersample: int = 1
     max_faces: int = 60_000  # heavier meshes are left out
     seed: int = 0

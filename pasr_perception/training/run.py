@@ -17,6 +17,7 @@ from pasr_perception.encoders import load_encoder
 from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.encoders.points.weights import load_point_encoder, save_point_encoder
 from pasr_perception.library.build import library_header
+from pasr_perception.library.files import sha256_of
 from pasr_perception.library.manifest import MeshSource
 from pasr_perception.training.cache import ObservationCache, observe_all
 from pasr_perception.training.config import CPU, TrainConfig
@@ -87,9 +88,14 @@ def card(request: TrainRequest, result: TrainingResult) -> dict[str, Any]:
     """What to know of the weights: recipe, data, seed, scores."""
     return {
         "recipe": result.counters.recipe,
-        "begun_with": request.begin_with or "random weights",
+        "begun_with": _named(request.begin_with) if request.begin_with else "random weights",
         "split": "data.split.split_meshes: by a hash of the id; look-alikes, the demo's meshes and their families are test",
         "trained_on": list(result.meshes),
         "validation_alignment": {"known": result.validation.known, "bare": result.validation.bare},
         "torch": torch.__version__,
     }
+
+
+def _named(weights: str) -> str:
+    """A file of weights as others can tell it: not by where it lay."""
+    return f"{Path(weights).name}, sha256 {sha256_of(Path(weights))}"

@@ -10,6 +10,7 @@ import torch
 
 from pasr_perception.encoders.base import EncoderError
 from pasr_perception.encoders.points.weights import load_point_encoder
+from pasr_perception.library.files import sha256_of
 from pasr_perception.training.config import TrainConfig
 from pasr_perception.training.processes import Processes
 from pasr_perception.training.run import WEIGHTS, TrainRequest, observed, train_points, training_sources
@@ -32,10 +33,13 @@ def test_training_leaves_weights_with_their_card(request_: TrainRequest, shared_
     assert loaded.card["trained_on"] == ["block", "truck"]
     assert loaded.card["recipe"]["train"]["seed"] == 0
     assert loaded.card["validation_alignment"]["bare"] == pytest.approx(result.validation.bare)
+    assert loaded.card["begun_with"] == "random weights"
     again = train_points(
         dataclasses.replace(request_, folder=request_.folder / "b", begin_with=str(request_.folder / WEIGHTS)), ALONE
     )
     assert again.counters.epoch == 2
+    begun = load_point_encoder(str(request_.folder / "b" / WEIGHTS), BESIDE, torch.device("cpu")).card["begun_with"]
+    assert begun == f"{WEIGHTS}, sha256 {sha256_of(request_.folder / WEIGHTS)}"
 
 
 def test_weights_of_another_image_encoder_are_no_beginning(
