@@ -87,11 +87,12 @@ class MeshDataset:
         for mine in np.resize(order, whole).reshape(-1, processes, batch_size)[:, rank]:
             yield self._batch([self._drawn(int(i), views, np.random.default_rng([seed, epoch, int(i)])) for i in mine])
 
-    def everything(self) -> Iterator[tuple[Batch, bool]]:
-        """Every look of every mesh as it is, against all of its views or its points; and whether the look's colours are known."""
+    def everything(self) -> Iterator[tuple[Batch, Drawn]]:
+        """Every look of every mesh as it is, one a batch, against all of its views or its points."""
         for i in range(len(self)):
             for k, look in enumerate(self.mesh(i).looks):
-                yield self._batch([Drawn(i, k, look.cloud, look.views)]), look.cloud.known
+                item = Drawn(i, k, look.cloud, look.views)
+                yield self._batch([item]), item
 
     def _drawn(self, index: int, views: int, rng: np.random.Generator) -> Drawn:
         looks = self.mesh(index).looks

@@ -30,26 +30,18 @@ from pasr_perception.training.dataset import Batch, MeshDataset, steps_per_epoch
 from pasr_perception.training.ema import Averaged
 from pasr_perception.training.processes import Processes
 from pasr_perception.training.telling_apart import contrast, drawn
+from pasr_perception.training.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
 
 CURVES = "curves.csv"
-COLUMNS = ("epoch", "step", "learning_rate", "alignment", "contrast", "validation", "validation_bare", "seconds")
+COLUMNS = (
+    *("epoch", "step", "learning_rate", "alignment", "contrast"),
+    *("validation", "validation_bare", "validation_apart", "seconds"),
+)
 FLOOR = 0.01  # of the learning rate at the end of the cosine schedule
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Mean alignment over the views of held-out meshes."""
-
-    known: float  # of looks with known colours
-    bare: float  # of looks without
-
-    @property
-    def mean(self) -> float:
-        return (self.known + self.bare) / 2
 
 
 @dataclass(frozen=True)
@@ -92,19 +84,6 @@ def objective(
     return 1 - aligned + config.contrast * apart, StepValues(float(aligned.detach()), float(apart.detach()))
 
 
-@torch.no_grad()
-def validate(encoder: PointEncoder, data: MeshDataset, device: torch.device) -> Validation:
-    """Mean alignment (eq. 8) over every view of every look of the meshes, as they are."""
-    known: list[torch.Tensor] = []
-    bare: list[torch.Tensor] = []
-    for batch, colours in data.everything():
-        batch = batch.to(device)
-        predicted = batch.wanted.predicted(encoder(batch.inputs, batch.pyramid))
-        (known if colours else bare).append(alignment(predicted, batch.wanted).mean())
-    mean = [float(torch.stack(v).mean()) if v else math.nan for v in (known, bare)]
-    return Validation(*mean)
-
-
 class Training:
     """One run, in one folder."""
 
@@ -139,23 +118,26 @@ class Training:
         config, counters = self._config, Counters(0, 0, self._recipe)
         if resume and (self._folder / CHECKPOINT).is_file():
             counters = load_checkpoint(self._folder, self._trainee, self._recipe)
-        saved, shown = time.monotonic(), Validation(math.nan, math.nan)
+        saved, shown = time.monotonic(), self._validated() if counters.epoch == config.epochs else None
         for epoch in range(counters.epoch, config.epochs):
             began = time.monotonic()
             mean, counters = self._epoch(epoch, counters, progress)
             last = epoch + 1 == config.epochs
             if last or (epoch + 1) % config.validate_every == 0:
-                shown = validate(self._average.module, self._validation, self._processes.device)
+                shown = self._validated()
                 self._note(counters, mean, shown, time.monotonic() - began)
             else:
                 self._note(counters, mean, None, time.monotonic() - began)
             if self._processes.leads and (last or time.monotonic() - saved >= config.checkpoint_every_s):
                 save_checkpoint(self._folder, self._trainee, counters)
                 saved = time.monotonic()
-        if math.isnan(shown.known) and math.isnan(shown.bare):  # resumed at its end
-            shown = validate(self._average.module, self._validation, self._processes.device)
         self._processes.wait()
+        assert shown is not None  # the last epoch of a run is validated
         return TrainingResult(self._average.module, tuple(mesh.id for mesh in self._data.meshes), counters, shown)
+
+    def _validated(self) -> Validation:
+        config, processes = self._config, self._processes
+        return validate(self._average.module, self._validation, processes.device, config.contrast_temperature)
 
     def _epoch(self, epoch: int, counters: Counters, progress: Progress) -> tuple[StepValues, Counters]:
         """One pass over the meshes; returns the means over its steps."""
@@ -190,14 +172,15 @@ class Training:
         if not self._processes.leads:
             return
         rate = self._trainee.optimiser.param_groups[0]["lr"]
-        validation = ("", "") if shown is None else (f"{shown.mean:.5f}", f"{shown.bare:.5f}")
-        contrast = "" if math.isnan(mean.contrast) else f"{mean.contrast:.5f}"
+        values = (math.nan,) * 3 if shown is None else (shown.mean, shown.bare, shown.apart)
+        validation = ("" if math.isnan(value) else f"{value:.5f}" for value in values)
+        apart = "" if math.isnan(mean.contrast) else f"{mean.contrast:.5f}"
         row = (
             counters.epoch,
             counters.step,
             f"{rate:.3g}",
             f"{mean.alignment:.5f}",
-            contrast,
+            apart,
             *validation,
             f"{seconds:.2f}",
         )

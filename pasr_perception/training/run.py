@@ -92,6 +92,7 @@ def card(request: TrainRequest, result: TrainingResult) -> dict[str, Any]:
         "split": "data.split.split_meshes: by a hash of the id; look-alikes, the demo's meshes and their families are test",
         "trained_on": list(result.meshes),
         "validation_alignment": {"known": result.validation.known, "bare": result.validation.bare},
+        "validation_told_apart": result.validation.apart,
         "torch": torch.__version__,
     }
 

@@ -15,8 +15,9 @@ from pasr_perception.encoders.efficientnet_lite import NAME, TAPS, EfficientNetL
 from pasr_perception.encoders.tuned import TunedBackbone, load_backbone
 from pasr_perception.training.backbone import TuneConfig
 from pasr_perception.training.boxes import BoxTraining
-from pasr_perception.training.loop import TrainingResult, Validation
+from pasr_perception.training.loop import TrainingResult
 from pasr_perception.training.run import TrainRequest
+from pasr_perception.training.validation import Validation
 
 
 def pasr(*arguments: object):
@@ -33,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], TrainRequest
 
     def train(request: TrainRequest, processes, progress) -> TrainingResult:
         assert request == seen[-1][1]
-        return TrainingResult(None, (), None, Validation(0.5, 0.25))  # type: ignore[arg-type]
+        return TrainingResult(None, (), None, Validation(0.5, 0.25, 4.0))  # type: ignore[arg-type]
 
     monkeypatch.setattr("pasr_perception.training.run.observed", observed)
     monkeypatch.setattr("pasr_perception.training.run.train_points", train)

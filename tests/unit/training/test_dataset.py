@@ -55,7 +55,7 @@ def test_turned_clouds_keep_heights_and_cells(data: MeshDataset) -> None:
 
 
 def test_everything_is_every_look_and_view(data: MeshDataset) -> None:
-    shown = [(int(batch.wanted.view.max()) + 1, known) for batch, known in data.everything()]
+    shown = [(int(batch.wanted.view.max()) + 1, item.cloud.known) for batch, item in data.everything()]
     assert Counter(shown) == {(2, True): 2, (1, True): 2, (1, False): 2}
 
 
@@ -72,9 +72,9 @@ def test_ideal_features_align(data: MeshDataset, points_config) -> None:
 def test_means_of_points_are_of_the_look_that_was_drawn(cache, points_config, shared_parts) -> None:
     data = MeshDataset(cache, "train", points_config, against="points")
     looks = cache.load(data.meshes[0])
-    for (batch, known), look in zip(data.everything(), looks, strict=False):
+    for (batch, item), look in zip(data.everything(), looks, strict=False):
         seen, features = shape_features(look, look.views)
-        assert known == look.cloud.known
+        assert item.cloud.known == look.cloud.known
         assert torch.equal(batch.wanted.index, seen.nonzero()[:, 0])
         torch.testing.assert_close(batch.wanted.target, features, atol=1e-3, rtol=0)
     batch = next(data.batches(0, 2, 1, 0))

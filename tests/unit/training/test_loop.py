@@ -47,7 +47,8 @@ def test_it_learns_and_notes_how(begin, tmp_path: Path, against: str) -> None:
     aligned = [float(row["alignment"]) for row in rows]
     assert sum(aligned[-10:]) / 10 > sum(aligned[:10]) / 10 + 0.04
     assert float(rows[-1]["validation"]) == pytest.approx(result.validation.mean, abs=1e-4)
-    assert rows[0]["validation"] == ""
+    assert float(rows[-1]["validation_apart"]) == result.validation.apart == 0  # one mesh is watched
+    assert rows[0]["validation"] == rows[0]["validation_apart"] == ""
     assert not math.isnan(result.validation.bare)
 
 
