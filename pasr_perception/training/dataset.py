@@ -16,7 +16,7 @@ from pasr_perception.encoders.points.pyramid import Pyramid, build_pyramid, join
 from pasr_perception.training.alignment import Cells
 from pasr_perception.training.cache import ObservationCache
 from pasr_perception.training.observe import Look, ObservedView
-from pasr_perception.training.point_targets import PointTargets, shape_features
+from pasr_perception.training.point_targets import PointTargets, Shown, shape_features
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ class Batch:
 class LoadedMesh:
     looks: tuple[Look, ...]
     pyramid: Pyramid  # turning the cloud does not change it
-    shown: tuple[
-        tuple[torch.Tensor, torch.Tensor], ...
-    ]  # of each look, `shape_features` of all views, float16; or none
+    shown: tuple[Shown, ...]  # of each look, by all of its views, float16; none where views are wanted
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class MeshDataset:
         """One mesh; raises LibraryError if its file was damaged."""
         if index not in self._loaded:
             looks = self._cache.load(self.meshes[index])
-            shown: list[tuple[torch.Tensor, torch.Tensor]] = []
+            shown: list[Shown] = []
             if self._against == "points":
                 shown = [(seen, features.half()) for seen, features in (shape_features(k, k.views) for k in looks)]
                 looks = [Look(look.cloud, ()) for look in looks]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -36,8 +37,15 @@ logger = logging.getLogger(__name__)
 
 CURVES = "curves.csv"
 COLUMNS = (
-    *("epoch", "step", "learning_rate", "alignment", "contrast"),
-    *("validation", "validation_bare", "validation_apart", "seconds"),
+    "epoch",
+    "step",
+    "learning_rate",
+    "alignment",
+    "contrast",
+    "validation",
+    "validation_bare",
+    "validation_apart",
+    "seconds",
 )
 FLOOR = 0.01  # of the learning rate at the end of the cosine schedule
 
@@ -123,11 +131,8 @@ class Training:
             began = time.monotonic()
             mean, counters = self._epoch(epoch, counters, progress)
             last = epoch + 1 == config.epochs
-            if last or (epoch + 1) % config.validate_every == 0:
-                shown = self._validated()
-                self._note(counters, mean, shown, time.monotonic() - began)
-            else:
-                self._note(counters, mean, None, time.monotonic() - began)
+            shown = self._validated() if last or (epoch + 1) % config.validate_every == 0 else None
+            self._note(counters, mean, shown, time.monotonic() - began)
             if self._processes.leads and (last or time.monotonic() - saved >= config.checkpoint_every_s):
                 save_checkpoint(self._folder, self._trainee, counters)
                 saved = time.monotonic()
@@ -147,9 +152,7 @@ class Training:
             progress(f"epoch {epoch + 1}", epoch * self._steps + done, config.epochs * self._steps)
             values.append(self._step(batch.to(self._processes.device), step))
             step += 1
-        mean = StepValues(
-            *(math.fsum(column) / len(values) for column in zip(*map(dataclasses.astuple, values), strict=True))
-        )
+        mean = StepValues(fmean(value.alignment for value in values), fmean(value.contrast for value in values))
         return mean, dataclasses.replace(counters, epoch=epoch + 1, step=step)
 
     def _step(self, batch: Batch, step: int) -> StepValues:
@@ -172,18 +175,9 @@ class Training:
         if not self._processes.leads:
             return
         rate = self._trainee.optimiser.param_groups[0]["lr"]
-        values = (math.nan,) * 3 if shown is None else (shown.mean, shown.bare, shown.apart)
-        validation = ("" if math.isnan(value) else f"{value:.5f}" for value in values)
-        apart = "" if math.isnan(mean.contrast) else f"{mean.contrast:.5f}"
-        row = (
-            counters.epoch,
-            counters.step,
-            f"{rate:.3g}",
-            f"{mean.alignment:.5f}",
-            apart,
-            *validation,
-            f"{seconds:.2f}",
-        )
+        validation = (math.nan,) * 3 if shown is None else (shown.mean, shown.bare, shown.apart)
+        told = ("" if math.isnan(value) else f"{value:.5f}" for value in (mean.contrast, *validation))
+        row = (counters.epoch, counters.step, f"{rate:.3g}", f"{mean.alignment:.5f}", *told, f"{seconds:.2f}")
         file = self._folder / CURVES
         new = counters.epoch == 1 or not file.exists()
         with file.open("w" if new else "a", newline="") as out:

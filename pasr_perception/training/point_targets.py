@@ -15,8 +15,12 @@ from torch.nn.functional import normalize
 from pasr_perception.encoders.centring import evened_cloud
 from pasr_perception.training.observe import Look, ObservedView
 
+Shown = tuple[
+    torch.Tensor, torch.Tensor
+]  # which of a cloud's points some view shows [N] bool, and their features [n, D]
 
-def shape_features(look: Look, views: Sequence[ObservedView]) -> tuple[torch.Tensor, torch.Tensor]:
+
+def shape_features(look: Look, views: Sequence[ObservedView]) -> Shown:
     """Which of the cloud's points [N] bool the views show, and the features [n, D] of these, as a library has them."""
     total = torch.zeros(len(look.cloud.points), views[0].target.shape[1])
     for view in views:
@@ -36,7 +40,7 @@ class PointTargets:
     cloud: torch.Tensor  # [M] int64
 
     @classmethod
-    def of(cls, shown: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> PointTargets:
+    def of(cls, shown: Sequence[Shown]) -> PointTargets:
         """From what `shape_features` gives for each of the looks."""
         points = len(shown[0][0])
         index = [seen.nonzero()[:, 0] + cloud * points for cloud, (seen, _) in enumerate(shown)]

@@ -75,28 +75,26 @@ def train_points(
     points = dataclasses.replace(request.points, dim=int(cache.header["dim"]))
     request.folder.mkdir(parents=True, exist_ok=True)
     training = Training(cache, points, request.train, request.folder, processes)
+    begun_with = "random weights"
     if request.begin_with:
         begun = load_point_encoder(request.begin_with, image_encoder, torch.device("cpu"))
         training.start_from(begun.encoder)
+        # as others can tell it, not by where it lay; now, since hours later another file may be there, or none
+        begun_with = f"{Path(request.begin_with).name}, sha256 {sha256_of(Path(request.begin_with))}"
     result = training.run(request.resume, progress)
     if processes.leads:
-        save_point_encoder(request.folder / WEIGHTS, result.encoder, image_encoder, card(request, result))
+        save_point_encoder(request.folder / WEIGHTS, result.encoder, image_encoder, card(result, begun_with))
     return result
 
 
-def card(request: TrainRequest, result: TrainingResult) -> dict[str, Any]:
+def card(result: TrainingResult, begun_with: str) -> dict[str, Any]:
     """What to know of the weights: recipe, data, seed, scores."""
     return {
         "recipe": result.counters.recipe,
-        "begun_with": _named(request.begin_with) if request.begin_with else "random weights",
+        "begun_with": begun_with,
         "split": "data.split.split_meshes: by a hash of the id; look-alikes, the demo's meshes and their families are test",
         "trained_on": list(result.meshes),
         "validation_alignment": {"known": result.validation.known, "bare": result.validation.bare},
         "validation_told_apart": result.validation.apart,
         "torch": torch.__version__,
     }
-
-
-def _named(weights: str) -> str:
-    """A file of weights as others can tell it: not by where it lay."""
-    return f"{Path(weights).name}, sha256 {sha256_of(Path(weights))}"

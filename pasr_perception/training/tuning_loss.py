@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, grid_sample, normalize
+from torch.nn.functional import grid_sample, normalize
 
 from pasr_perception.encoders.centring import centred_cloud
 from pasr_perception.encoders.projection import FeatureProjection
 from pasr_perception.encoders.tuned import Tail
 from pasr_perception.training.mesh_views import MeshViews
+from pasr_perception.training.telling_apart import both_ways, places_apart
 
 FEWEST = 16  # points that two views must have in common
 SOFTNESS = 0.05  # of the best match while training: cosines this far below it count for a third
@@ -117,27 +118,12 @@ def features_at(maps: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
     return normalize(at[..., 0].transpose(1, 2), dim=2)
 
 
-def places_apart(anchor: torch.Tensor, other: torch.Tensor, near: torch.Tensor, temperature: float) -> torch.Tensor:
-    """InfoNCE both ways of centred unit features [n, D] of the same n points in two views.
-
-    Points `near` [n, n] bool one another are neither right nor wrong, except each for itself.
-    """
-    same = torch.eye(len(anchor), dtype=torch.bool, device=anchor.device)
-    products = (anchor @ other.T / temperature).masked_fill(near & ~same, -torch.inf)
-    return _both_ways(products, products.T)
-
-
 def meshes_apart(anchor: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
     """InfoNCE both ways of how well views [B, n, D] of meshes fit others [B, n, D] of the same: each point's best match, softly."""
     products = torch.einsum("and,bmd->abnm", anchor, other) / SOFTNESS
     fits = SOFTNESS * products.logsumexp(3).mean(2)  # [B, B], of anchors by others
     fitted = SOFTNESS * products.logsumexp(2).mean(2)  # of others by anchors
-    return _both_ways(fits / temperature, fitted.T / temperature)
-
-
-def _both_ways(forth: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
-    right = torch.arange(len(forth), device=forth.device)
-    return (cross_entropy(forth, right) + cross_entropy(back, right)) / 2
+    return both_ways(fits / temperature, fitted.T / temperature)
 
 
 def objective(tail: Tail, projection: FeatureProjection, pairs: Pairs, config: LossConfig) -> Loss:

@@ -13,7 +13,6 @@ import torch
 from pasr_perception.encoders.points.encoder import PointEncoder
 from pasr_perception.training.alignment import alignment
 from pasr_perception.training.dataset import MeshDataset
-from pasr_perception.training.observe import Look
 from pasr_perception.training.point_targets import PointTargets, shape_features
 from pasr_perception.training.telling_apart import contrast, drawn
 
@@ -37,17 +36,15 @@ class Validation:
 def validate(encoder: PointEncoder, data: MeshDataset, device: torch.device, temperature: float) -> Validation:
     """How well the features of meshes observed view by view fit: all of their looks, as they are."""
     aligned: dict[bool, list[torch.Tensor]] = {True: [], False: []}
-    points: list[tuple[torch.Tensor, torch.Tensor]] = []
+    members: list[tuple[torch.Tensor, ...]] = []
     for batch, item in data.everything():
         batch = batch.to(device)
         features = encoder(batch.inputs, batch.pyramid)
         aligned[item.cloud.known].append(alignment(batch.wanted.predicted(features), batch.wanted).mean())
         if item.look == 0:
-            shown = PointTargets.of([shape_features(Look(item.cloud, tuple(item.views)), item.views)]).to(device)
+            shown = PointTargets.of([shape_features(data.mesh(item.mesh).looks[0], item.views)]).to(device)
             some = drawn(len(shown.target), POINTS, (0, item.mesh)).to(device)
-            points.append((shown.target[some], shown.predicted(features)[some]))
+            members.append((shown.target[some], shown.predicted(features)[some], torch.full_like(some, item.mesh)))
     known, bare = (float(torch.stack(v).mean()) if v else math.nan for v in (aligned[True], aligned[False]))
-    sizes = torch.tensor([len(target) for target, _ in points], device=device)
-    mesh = torch.arange(len(points), device=device).repeat_interleave(sizes)
-    target, predicted = (torch.cat(part) for part in zip(*points, strict=True))
+    target, predicted, mesh = (torch.cat(part) for part in zip(*members, strict=True))
     return Validation(known, bare, float(contrast(target, predicted, mesh, temperature)))

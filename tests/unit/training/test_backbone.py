@@ -18,6 +18,7 @@ from pasr_perception.encoders.tuned import Tail
 from pasr_perception.library.lifted import sample_map
 from pasr_perception.training.backbone import TuneConfig, drawn, tune, validated
 from pasr_perception.training.mesh_views import PHOTO, MeshViews
+from pasr_perception.training.telling_apart import places_apart
 from pasr_perception.training.tuning_loss import (
     SOFTNESS,
     LossConfig,
@@ -26,7 +27,6 @@ from pasr_perception.training.tuning_loss import (
     features_at,
     meshes_apart,
     objective,
-    places_apart,
 )
 
 CHANNELS = (6, 8, 8)
