@@ -36,7 +36,9 @@ def pasr_commands() -> list[str]:
     for path in filter(Path.is_file, DOCUMENTS):
         for words in re.findall(r"(?:^|bin/|\s)pasr ((?:[a-z][a-z-]+(?: |$))+)", code(path), re.MULTILINE):
             names = words.split()
-            found.add(" ".join(names[: 2 if names[0] in ("library", "bag", "encoder", "data", "evaluate") else 1]))
+            found.add(
+                " ".join(names[: 2 if names[0] in ("library", "bag", "encoder", "data", "evaluate", "train") else 1])
+            )
     return sorted(found)
 
 
