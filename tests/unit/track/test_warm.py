@@ -57,13 +57,13 @@ def test_looks_mend_predicted_poses(bench, pipeline):
     left = []
     for azimuth in range(6):
         frame, detection, truth = photo(bench, azimuth)
-        (look,) = WarmStart(pipeline, TrackConfig())(frame, detection, {"block": off(truth, bench, 10)})
+        (look,) = WarmStart(pipeline, TrackConfig())(frame, detection, {"block": off(truth, bench, 20)})
         assert look.mesh_id == "block"
         assert np.linalg.norm(look.T_cam_obj[:3, 3] - truth[:3, 3]) < 0.17  # of 1.4 m
         assert not look.by_depth
         left.append(error(look.T_cam_obj, truth))
-    assert max(left) < 10  # degrees, of ten
-    assert np.median(left) < 9
+    assert max(left) < 16  # degrees, of twenty
+    assert np.median(left) < 14
 
 
 def test_the_right_mesh_stands_out_from_its_rivals(pipeline, block):
