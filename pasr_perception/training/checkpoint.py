@@ -1,4 +1,4 @@
-"""The state of a training run as one safetensors file: weights, their average, AdamW's moments; counters as JSON inside it.
+"""The state of a training run as one safetensors file: weights, their average, the optimisers' moments; counters as JSON inside it.
 
 Written beside its target and moved over it: a killed run finds its last whole state. Nothing is unpickled, ever.
 """
@@ -19,7 +19,7 @@ from pasr_perception.library.files import write_atomically
 from pasr_perception.training.ema import Averaged
 
 CHECKPOINT = "checkpoint.safetensors"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")  # of AdamW and Muon
 
 
 class TrainingError(RuntimeError):
@@ -41,7 +41,7 @@ class Trainee:
 
     module: nn.Module
     average: Averaged[Any]
-    optimiser: torch.optim.AdamW
+    optimisers: tuple[torch.optim.Optimizer, ...]  # of the module's parameters, each in one of them
 
 
 def save_checkpoint(folder: Path, trainee: Trainee, counters: Counters) -> None:
@@ -49,15 +49,15 @@ def save_checkpoint(folder: Path, trainee: Trainee, counters: Counters) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in trainee.module.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in trainee.average.module.state_dict().items()}
     for name, parameter in trainee.module.named_parameters():
-        state = trainee.optimiser.state.get(parameter, {})
-        tensors |= {f"adamw.{name}.{moment}": state[moment] for moment in MOMENTS if moment in state}
+        state = _moved_by(trainee, parameter).state.get(parameter, {})
+        tensors |= {f"moments.{name}.{moment}": state[moment] for moment in MOMENTS if moment in state}
     plain = {"state": json.dumps(vars(counters) | {"updates": trainee.average.updates})}
     packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_atomically(folder / CHECKPOINT, lambda file: save_file(packed, file, plain))
 
 
 def load_checkpoint(folder: Path, trainee: Trainee, recipe: dict[str, Any]) -> Counters:
-    """Put a run's last state into its model, average and optimiser.
+    """Put a run's last state into its model, average and optimisers.
 
     Raises TrainingError if there is none, it is damaged, or the run was begun with another recipe.
     """
@@ -77,13 +77,22 @@ def load_checkpoint(folder: Path, trainee: Trainee, recipe: dict[str, Any]) -> C
     trainee.average.module.load_state_dict(_part(tensors, "average."))
     trainee.average.updates = int(state["updates"])
     for name, parameter in trainee.module.named_parameters():
-        moments = _part(tensors, f"adamw.{name}.")
+        moments = _part(tensors, f"moments.{name}.")
         if moments:
             device = parameter.device
-            trainee.optimiser.state[parameter] = {
+            _moved_by(trainee, parameter).state[parameter] = {
                 moment: tensor if moment == "step" else tensor.to(device) for moment, tensor in moments.items()
             }
     return Counters(int(state["epoch"]), int(state["step"]), state["recipe"])
+
+
+def _moved_by(trainee: Trainee, parameter: torch.Tensor) -> torch.optim.Optimizer:
+    """The optimiser whose steps move a parameter."""
+    return next(
+        optimiser
+        for optimiser in trainee.optimisers
+        if any(parameter is other for group in optimiser.param_groups for other in group["params"])
+    )
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
 AGAINST = ("views", "points")
+OPTIMISERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class TrainConfig:
     batch_size: int = 8  # meshes per step and process
     against: str = "views"  # views: cells of single views (eq. 8) | points: points' means over all views of a look
     views: int = 2  # of each mesh per step, where it is against views
+    optimiser: str = "adamw"  # adamw | muon: of matrices, AdamW of the rest, both at this rate
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
     schedule: str = "constant"  # constant | cosine: down to a hundredth
@@ -50,7 +52,8 @@ class TrainConfig:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"train.ema_decay: expected 0 or more and less than 1, got {self.ema_decay}")
-        for name, known in (("against", AGAINST), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        words = (("against", AGAINST), ("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("precision", PRECISIONS))
+        for name, known in words:
             if getattr(self, name) not in known:
                 raise ValueError(f"train.{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
 
@@ -61,6 +64,7 @@ CPU = TrainConfig(
     epochs=40,
     against="points",
     views=3,
+    optimiser="muon",
     learning_rate=2e-3,
     schedule="cosine",
     warmup_steps=40,

@@ -1,4 +1,4 @@
-"""The training loop (PASR 3.4): AdamW on the alignment of splatted point features with the image's at the true pose and,
+"""The training loop (PASR 3.4): steps on the alignment of splatted point features with the image's at the true pose and,
 where the recipe says so, on how well cells of different meshes are told apart by them.
 
 Everything random follows from the seed, the epoch and the mesh, so a run that was killed and resumed at the end of an epoch ends
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import itertools
 import logging
 import math
 import time
@@ -29,6 +30,7 @@ from pasr_perception.training.checkpoint import CHECKPOINT, Counters, Trainee, l
 from pasr_perception.training.config import TrainConfig
 from pasr_perception.training.dataset import Batch, MeshDataset, steps_per_epoch
 from pasr_perception.training.ema import Averaged
+from pasr_perception.training.optimisers import optimisers_of
 from pasr_perception.training.processes import Processes
 from pasr_perception.training.telling_apart import contrast, drawn
 from pasr_perception.training.validation import Validation, validate
@@ -110,9 +112,9 @@ class Training:
             torch.manual_seed(config.seed)
             encoder = PointEncoder(points)
         self._module = processes.shared(encoder)
-        optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimisers = optimisers_of(encoder, config)
         self._average = Averaged(encoder, config.ema_decay)
-        self._trainee = Trainee(encoder, self._average, optimiser)
+        self._trainee = Trainee(encoder, self._average, optimisers)
         self._steps = steps_per_epoch(len(self._data), config.batch_size, processes.count)
         self._recipe = recipe(cache, self._data, points, config, processes.count)
 
@@ -156,25 +158,26 @@ class Training:
         return mean, dataclasses.replace(counters, epoch=epoch + 1, step=step)
 
     def _step(self, batch: Batch, step: int) -> StepValues:
-        config, optimiser = self._config, self._trainee.optimiser
-        for group in optimiser.param_groups:
+        config, optimisers = self._config, self._trainee.optimisers
+        for group in itertools.chain(*(optimiser.param_groups for optimiser in optimisers)):
             group["lr"] = rate_at(step, self._steps * config.epochs, config)
         kind = self._processes.device.type
         low = config.precision == "bfloat16" or (config.precision == "auto" and kind == "cuda")
         with torch.autocast(kind, torch.bfloat16, enabled=low):
             features = self._module(batch.inputs, batch.pyramid)
         loss, values = objective(features, batch.wanted, config, (config.seed, step, self._processes.rank))
-        optimiser.zero_grad(set_to_none=True)
+        self._trainee.module.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trainee.module.parameters(), config.clip_norm)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         self._average.update(self._trainee.module)
         return values
 
     def _note(self, counters: Counters, mean: StepValues, shown: Validation | None, seconds: float) -> None:
         if not self._processes.leads:
             return
-        rate = self._trainee.optimiser.param_groups[0]["lr"]
+        rate = self._trainee.optimisers[0].param_groups[0]["lr"]
         validation = (math.nan,) * 3 if shown is None else (shown.mean, shown.bare, shown.apart)
         told = ("" if math.isnan(value) else f"{value:.5f}" for value in (mean.contrast, *validation))
         row = (counters.epoch, counters.step, f"{rate:.3g}", f"{mean.alignment:.5f}", *told, f"{seconds:.2f}")

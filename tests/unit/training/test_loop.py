@@ -39,9 +39,10 @@ def curves(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("against", ["views", "points"])
-def test_it_learns_and_notes_how(begin, tmp_path: Path, against: str) -> None:
-    result = begin(tmp_path, dataclasses.replace(SHORT, epochs=60, learning_rate=1e-2, against=against)).run()
+@pytest.mark.parametrize(("against", "optimiser"), [("views", "adamw"), ("points", "adamw"), ("points", "muon")])
+def test_it_learns_and_notes_how(begin, tmp_path: Path, against: str, optimiser: str) -> None:
+    longer = dataclasses.replace(SHORT, epochs=60, learning_rate=1e-2, against=against, optimiser=optimiser)
+    result = begin(tmp_path, longer).run()
     rows = curves(tmp_path)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 61))
     aligned = [float(row["alignment"]) for row in rows]
@@ -74,9 +75,9 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("contrast", [0.0, 0.2])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(begin, tmp_path: Path, contrast: float) -> None:
-    config = dataclasses.replace(SHORT, contrast=contrast, contrast_members=64)
+@pytest.mark.parametrize(("optimiser", "contrast"), [("adamw", 0.0), ("adamw", 0.2), ("muon", 0.2)])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(begin, tmp_path: Path, optimiser: str, contrast: float) -> None:
+    config = dataclasses.replace(SHORT, optimiser=optimiser, contrast=contrast, contrast_members=64)
     whole = begin(tmp_path / "whole", config).run()
 
     def kill(what: str, done: int, total: int) -> None:
@@ -132,10 +133,13 @@ def test_schedules() -> None:
 
 def test_the_papers_preset() -> None:
     assert (PAPER.learning_rate, PAPER.weight_decay, PAPER.batch_size, PAPER.epochs) == (1e-4, 1e-2, 8, 300)
+    assert PAPER.optimiser == "adamw"
     with pytest.raises(ValueError, match=r"train\.schedule: expected one of constant, cosine, got 'steps'"):
         TrainConfig(schedule="steps")
     with pytest.raises(ValueError, match=r"train\.against: expected one of views, points, got 'cells'"):
         TrainConfig(against="cells")
+    with pytest.raises(ValueError, match=r"train\.optimiser: expected one of adamw, muon, got 'sgd'"):
+        TrainConfig(optimiser="sgd")
 
 
 def test_contrast_needs_something_to_tell_apart() -> None:
