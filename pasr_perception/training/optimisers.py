@@ -2,7 +2,7 @@
 
 Muon replaces a matrix's momentum by the nearest matrix whose singular values are all alike, so that directions which few examples
 ask for are learned as fast as those which all do. Scaled as AdamW's steps are (Liu et al. 2025), it takes AdamW's rate and decay.
-`torch.optim.Muon` computes in bfloat16, which a CPU without it takes thirty times as long for, and is missing before torch 2.9.
+`torch.optim.Muon` computes in bfloat16, which a CPU without it takes twenty times as long for, and is missing before torch 2.9.
 """
 
 from __future__ import annotations
