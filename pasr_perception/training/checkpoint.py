@@ -43,13 +43,19 @@ class Trainee:
     average: Averaged[Any]
     optimisers: tuple[torch.optim.Optimizer, ...]  # of the module's parameters, each in one of them
 
+    @property
+    def moved_by(self) -> dict[torch.Tensor, torch.optim.Optimizer]:
+        """Which optimiser each parameter is in."""
+        return {p: o for o in self.optimisers for group in o.param_groups for p in group["params"]}
+
 
 def save_checkpoint(folder: Path, trainee: Trainee, counters: Counters) -> None:
     """Replace the folder's checkpoint."""
     tensors = {f"model.{name}": tensor for name, tensor in trainee.module.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in trainee.average.module.state_dict().items()}
+    moved_by = trainee.moved_by
     for name, parameter in trainee.module.named_parameters():
-        state = _moved_by(trainee, parameter).state.get(parameter, {})
+        state = moved_by[parameter].state.get(parameter, {})
         tensors |= {f"moments.{name}.{moment}": state[moment] for moment in MOMENTS if moment in state}
     plain = {"state": json.dumps(vars(counters) | {"updates": trainee.average.updates})}
     packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -76,23 +82,15 @@ def load_checkpoint(folder: Path, trainee: Trainee, recipe: dict[str, Any]) -> C
     trainee.module.load_state_dict(_part(tensors, "model."))
     trainee.average.module.load_state_dict(_part(tensors, "average."))
     trainee.average.updates = int(state["updates"])
+    moved_by = trainee.moved_by
     for name, parameter in trainee.module.named_parameters():
         moments = _part(tensors, f"moments.{name}.")
         if moments:
             device = parameter.device
-            _moved_by(trainee, parameter).state[parameter] = {
+            moved_by[parameter].state[parameter] = {
                 moment: tensor if moment == "step" else tensor.to(device) for moment, tensor in moments.items()
             }
     return Counters(int(state["epoch"]), int(state["step"]), state["recipe"])
-
-
-def _moved_by(trainee: Trainee, parameter: torch.Tensor) -> torch.optim.Optimizer:
-    """The optimiser whose steps move a parameter."""
-    return next(
-        optimiser
-        for optimiser in trainee.optimisers
-        if any(parameter is other for group in optimiser.param_groups for other in group["params"])
-    )
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -23,13 +23,14 @@ ADAMW_RMS = 0.2  # of an entry of AdamW's steps, usually (Liu et al. 2025, 2.2)
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     """The matrix [n, m] with its singular vectors and singular values near 1, by Newton-Schulz iterations."""
+    if len(matrix) > matrix.shape[1]:  # so that products of rows are the smaller ones
+        return orthogonalised(matrix.T).T
     a, b, c = QUINTIC
-    x = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    x = x / x.norm().clamp(min=1e-7)
+    x = matrix / matrix.norm().clamp(min=1e-7)
     for _ in range(QUINTIC_STEPS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if len(matrix) <= matrix.shape[1] else x.T
+    return x
 
 
 class Muon(torch.optim.Optimizer):

@@ -10,24 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import DOCUMENTS, ROOT, code
 
-ROOT = Path(__file__).resolve().parents[2]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "docker" / "README.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
 HELP = "import sys; from pasr_perception.cli import main; sys.argv = ['pasr', *sys.argv[1:], '--help']; main()"
-
-
-def code(path: Path) -> str:
-    """Everything a document sets in code: fenced blocks and inline spans."""
-    text = path.read_text()
-    fenced = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    return "\n".join([*fenced, *inline])
 
 
 def pasr_commands() -> list[str]:
