@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -41,7 +42,14 @@ from pasr_perception.library.sample import normalisation, normalised, sample_col
 from pasr_perception.library.seen import SeenMesh, SeenMeshes
 from pasr_perception.library.store import LibraryError, LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
 from pasr_perception.library.strangers import strangers
-from pasr_perception.library.views import RandomTexture, RenderedView, ViewRenderer, random_background, view_box
+from pasr_perception.library.views import (
+    RandomTexture,
+    RenderedView,
+    ViewRenderer,
+    random_background,
+    shown_pixels,
+    view_box,
+)
 from pasr_perception.render.splat import SplatConfig
 from pasr_perception.templates import Templates, build_templates, score_many
 
@@ -318,11 +326,9 @@ def _pooled(maps: torch.Tensor, views: Sequence[RenderedView]) -> torch.Tensor:
     """Mean feature [V, D], of unit length, over each view's box: what global pooling makes of it."""
     rows = []
     for feature_map, view in zip(maps, views, strict=True):
-        seen = np.isfinite(view.depth)
-        v, u = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-        step = len(view.depth) / feature_map.shape[-1]
-        top, left = int(v[0] / step), int(u[0] / step)
-        part = feature_map[:, top : int(v[-1] / step) + 1, left : int(u[-1] / step) + 1]
+        cell = len(view.depth) / feature_map.shape[-1]
+        left, top, right, bottom = (bound / cell for bound in shown_pixels(view))
+        part = feature_map[:, int(top) : math.ceil(bottom), int(left) : math.ceil(right)]
         rows.append(torch.nn.functional.normalize(part.mean((1, 2)), dim=0))
     return torch.stack(rows)
 

@@ -32,13 +32,18 @@ class RenderedView:
         return not np.isfinite(self.depth).any()
 
 
-def view_box(view: RenderedView) -> torch.Tensor:
-    """Bounds [4] of what a view shows: x_min, y_min, x_max, y_max in image sizes. Raises MeshError where it is empty."""
+def shown_pixels(view: RenderedView) -> tuple[int, int, int, int]:
+    """Bounds of what a view shows: x_min, y_min, x_max, y_max, the latter two one beyond. Raises MeshError where it is empty."""
     if view.is_empty:
         raise MeshError("shows nothing in a view: its faces are too thin to be met by a ray")
     seen = np.isfinite(view.depth)
     v, u = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-    return torch.tensor([u[0], v[0], u[-1] + 1, v[-1] + 1], dtype=torch.float32) / len(view.depth)
+    return int(u[0]), int(v[0]), int(u[-1]) + 1, int(v[-1]) + 1
+
+
+def view_box(view: RenderedView) -> torch.Tensor:
+    """The same bounds [4] in image sizes."""
+    return torch.tensor(shown_pixels(view), dtype=torch.float32) / len(view.depth)
 
 
 class RandomTexture:
