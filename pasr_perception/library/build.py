@@ -1,4 +1,4 @@
-"""Building a mesh library: load, sample, look, encode, lift (or learn), precompute templates, measure offsets.
+"""Building a mesh library: every mesh by itself (`mesh_builder.py`), then offsets and the bank, which need all of them.
 
 Meshes are finished one by one, so a killed build keeps what it has; a bad mesh is reported by name and skipped.
 """
@@ -8,50 +8,31 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import math
-import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-import trimesh
 from scipy.spatial import QhullError
 
 from pasr_perception.coarse import turn_maps
 from pasr_perception.config import LibraryConfig
 from pasr_perception.crop import CropSpec
-from pasr_perception.encoders.base import Encoder, image_batch
-from pasr_perception.encoders.centring import centred_views, evened_cloud
-from pasr_perception.encoders.points.cloud import PointCloud
-from pasr_perception.geometry.placement import ViewSpec
-from pasr_perception.geometry.symmetry import find_symmetries
-from pasr_perception.geometry.viewpoints import QUARTER_TURNS, base_poses, view_poses
-from pasr_perception.library.features import PointFeatures, point_features
+from pasr_perception.encoders.base import Encoder
+from pasr_perception.geometry.viewpoints import QUARTER_TURNS
+from pasr_perception.library.features import point_features
 from pasr_perception.library.format import FeatureSource
 from pasr_perception.library.index import ARTEFACT, Index, kept_index, read_bank, read_index, update_index
-from pasr_perception.library.lifted import lift_features
 from pasr_perception.library.listing import MANIFEST
 from pasr_perception.library.manifest import MeshSource
-from pasr_perception.library.meshes import MeshError, has_colour, load_mesh
+from pasr_perception.library.mesh_builder import MeshBuilder
+from pasr_perception.library.meshes import MeshError
 from pasr_perception.library.parallel import made_in_order
 from pasr_perception.library.resume import already_there, check_features, check_settings
-from pasr_perception.library.sample import normalisation, normalised, sample_colours, sample_surface
-from pasr_perception.library.seen import SeenMesh, SeenMeshes
-from pasr_perception.library.store import LibraryError, LibraryHeader, LibraryWriter, MeshData, MeshEntry, MeshLibrary
+from pasr_perception.library.store import LibraryError, LibraryHeader, LibraryWriter, MeshLibrary
 from pasr_perception.library.strangers import strangers
-from pasr_perception.library.views import (
-    RandomTexture,
-    RenderedView,
-    ViewRenderer,
-    random_background,
-    shown_pixels,
-    view_box,
-)
 from pasr_perception.render.splat import SplatConfig
-from pasr_perception.templates import Templates, build_templates, score_many
+from pasr_perception.templates import Templates, score_many
 
 logger = logging.getLogger(__name__)
 
@@ -180,110 +161,6 @@ def _extend(
     return BuildReport(tuple(built), tuple(skipped))
 
 
-@dataclass(frozen=True)
-class BuiltMesh:
-    """Everything that the store wants to have of one mesh."""
-
-    entry: MeshEntry
-    data: MeshData
-    templates: Templates
-    mesh: trimesh.Trimesh  # metres
-
-
-class MeshBuilder:
-    """Turns one mesh source into a library entry with its tensors."""
-
-    def __init__(self, encoder: Encoder, header: LibraryHeader, config: LibraryConfig, features: PointFeatures) -> None:
-        self.encoder, self.config = encoder, config
-        self._header, self._features = header, features
-        self._seen = SeenMeshes(config.lifted_from, header, encoder) if config.lifted_from else None
-
-    def make(self, source: MeshSource) -> BuiltMesh:
-        """Build one mesh. Raises MeshError if the file is of no use."""
-        began = time.perf_counter()
-        config, view = self.config, self._header.view
-        mesh = load_mesh(source.path, source.unit)
-        appearance = source.appearance
-        if appearance == "auto":
-            appearance = "known" if has_colour(mesh) else "unknown"
-        unit_mesh = normalised(mesh)
-        # seeded by the id, so that a mesh is the same whatever is built with it
-        rng = np.random.default_rng([config.seed, zlib.crc32(source.id.encode())])
-        samples = sample_surface(unit_mesh, config.points, int(rng.integers(2**31)))
-        count = config.upright_views if source.pose_set == "upright" else config.views
-        looks = view_poses(source.pose_set, source.up, count, rng)
-        seen = None if self._seen is None else self._seen.of(source, samples)
-        if seen is None:
-            views = self._look(unit_mesh, view, appearance, looks, rng)
-            maps = self._encode(views)
-            lifted = lift_features(samples, views, centred_views(maps, torch.stack([view_box(v) for v in views])))
-            turns = torch.as_tensor(np.stack([v.rotation for v in views]))
-            seen = SeenMesh(evened_cloud(lifted.features), lifted.weight, turns, _pooled(maps, views).half())
-        rotations = base_poses(source.pose_set, source.up)
-        points = torch.as_tensor(samples.points)
-        colours = sample_colours(unit_mesh, samples) if appearance == "known" else None
-        cloud = PointCloud.of(samples, colours, source.up)
-        features = self._features(seen.lifted, cloud).half()
-        templates = build_templates(
-            points, features.float(), torch.as_tensor(rotations, dtype=torch.float32), view, self._header.splat
-        )
-        data = MeshData(
-            points=points,
-            features=features,
-            weight=seen.weight,
-            view_rotation=seen.view_rotation,
-            view_pooled=seen.view_pooled,
-            colours=None if colours is None else torch.from_numpy(np.rint(255 * colours.clip(0, 1)).astype(np.uint8)),
-        )
-        frame = normalisation(mesh)
-        symmetry = source.symmetry
-        if symmetry is None:
-            found = find_symmetries(samples.points.astype(np.float64), colours=colours)
-            symmetry = found.moved(frame.scale, frame.center)
-        entry = MeshEntry(
-            id=source.id,
-            category=source.category,
-            source_path=str(source.path.absolute()),
-            unit=source.unit,
-            licence=source.licence,
-            creator=source.creator,
-            appearance=appearance,
-            pose_set=source.pose_set,
-            up=source.up,
-            center=_triple(frame.center),
-            scale=frame.scale,
-            extent=_triple(mesh.extents),
-            faces=len(mesh.faces),
-            symmetry=symmetry,
-            build_seconds=round(time.perf_counter() - began, 3),
-        )
-        return BuiltMesh(entry, data, templates, mesh)
-
-    def _look(
-        self,
-        mesh: trimesh.Trimesh,
-        view: ViewSpec,
-        appearance: str,
-        rotations: np.ndarray,
-        rng: np.random.Generator,
-    ) -> list[RenderedView]:
-        """Views of the mesh; those that show nothing of it are left out. Raises MeshError where none shows anything."""
-        size = self._header.image_size
-        renderer = ViewRenderer(mesh, view, size, self.config.supersample)
-        views = [
-            renderer.render(R, random_background(size, rng), RandomTexture(rng) if appearance == "unknown" else None)
-            for R in rotations
-        ]
-        shown = [v for v in views if not v.is_empty]
-        if not shown:
-            raise MeshError(f"shows nothing in any of {len(views)} views: its faces are too thin to be met by a ray")
-        return shown
-
-    def _encode(self, views: Sequence[RenderedView]) -> torch.Tensor:
-        images = image_batch([v.image for v in views])
-        return torch.cat([self.encoder.encode(batch) for batch in images.split(self.config.batch_size)]).cpu()
-
-
 def _finish(writer: LibraryWriter, encoder: Encoder, config: LibraryConfig, old: Index | None, tell: Progress) -> None:
     """Measure what needs all meshes to be there: offsets of those that have none, and the bank."""
     library = MeshLibrary.open(writer.path)
@@ -320,19 +197,3 @@ def best_scores(maps: torch.Tensor, features: torch.Tensor, templates: Templates
     templates = templates.to(maps.device)
     wanted = maps[:, list(turns)]  # [B, t, D, g, g]
     return score_many(wanted.flatten(0, 1), features, templates).view(len(maps), -1).amax(1)
-
-
-def _pooled(maps: torch.Tensor, views: Sequence[RenderedView]) -> torch.Tensor:
-    """Mean feature [V, D], of unit length, over each view's box: what global pooling makes of it."""
-    rows = []
-    for feature_map, view in zip(maps, views, strict=True):
-        cell = len(view.depth) / feature_map.shape[-1]
-        left, top, right, bottom = (bound / cell for bound in shown_pixels(view))
-        part = feature_map[:, int(top) : math.ceil(bottom), int(left) : math.ceil(right)]
-        rows.append(torch.nn.functional.normalize(part.mean((1, 2)), dim=0))
-    return torch.stack(rows)
-
-
-def _triple(values: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = (float(v) for v in values)
-    return x, y, z
