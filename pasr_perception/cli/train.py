@@ -32,9 +32,7 @@ def train() -> None:
 def points(
     meshes: Annotated[list[Path], typer.Argument(help="Meshes to learn from: folders, files or manifests.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: weights, curves, checkpoint.")],
-    cache: Annotated[
-        Path, typer.Option(help="Folder of the observations (about 2.5 MB a mesh); made or gone on with.")
-    ],
+    cache: Annotated[Path, typer.Option(help="Folder of the observations (about 5 MB a mesh); made or gone on with.")],
     preset: Annotated[
         str, typer.Option(help="paper: 300 epochs at 1e-4; cpu: an hour on one core, another loss.")
     ] = "cpu",

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from pasr_perception.data.split import meshes_of
+from pasr_perception.data.split import TRAIN, meshes_of
 from pasr_perception.encoders.base import Encoder
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.library.files import (
@@ -52,6 +52,12 @@ class CachedMesh:
     category: str
     bytes: int
     sha256: str
+    copy: int = 0  # 0: the mesh as it is; above: a stretched copy
+
+    @property
+    def file(self) -> str:
+        """Within the cache's folder; no id holds a +."""
+        return f"{FOLDER}/{self.id}{f'+{self.copy}' if self.copy else ''}.safetensors"
 
 
 class ObservationCache:
@@ -74,6 +80,8 @@ class ObservationCache:
         for mesh in meshes:
             if not ID.fullmatch(mesh.id):
                 raise LibraryError(f"{path / JOURNAL}: expected mesh ids, got {mesh.id!r}")
+            if type(mesh.copy) is not int:
+                raise LibraryError(f"{path / JOURNAL}: expected the number of a copy, got {mesh.copy!r}")
         return cls(path, header, meshes)
 
     @property
@@ -85,16 +93,17 @@ class ObservationCache:
         """Of how the observations were made: they are alike where this is."""
         return _digest(self.header)
 
-    def of(self, part: str) -> tuple[CachedMesh, ...]:
-        """The meshes of one part of the split, by id. Raises ValueError where there are none."""
+    def of(self, part: str, copies: bool = False) -> tuple[CachedMesh, ...]:
+        """The meshes of one part of the split, by id, with their stretched copies if wanted. ValueError where there are none."""
         chosen = set(meshes_of(part, (mesh.id for mesh in self.meshes)))
         if not chosen:
             raise ValueError(f"{self.path}: expected observations of {part} meshes, got none among {len(self.meshes)}")
-        return tuple(sorted((mesh for mesh in self.meshes if mesh.id in chosen), key=lambda mesh: mesh.id))
+        wanted = (mesh for mesh in self.meshes if mesh.id in chosen and (copies or not mesh.copy))
+        return tuple(sorted(wanted, key=lambda mesh: (mesh.id, mesh.copy)))
 
     def load(self, mesh: CachedMesh) -> list[Look]:
         """The looks of one mesh; raises LibraryError if its file is missing or not what was written."""
-        file = check_regular(self.path, f"{FOLDER}/{mesh.id}.safetensors")
+        file = check_regular(self.path, mesh.file)
         if sha256_of(file) != mesh.sha256:
             raise LibraryError(
                 f"{file}: its content has changed since it was written; delete {self.path} and begin again"
@@ -148,7 +157,7 @@ def observe_all(
     limit_mb: int,
     progress: Progress = lambda what, done, total: None,
 ) -> ObservationCache:
-    """Observe what the folder does not hold yet; a mesh that cannot be used is logged and left out.
+    """Observe what the folder does not hold yet, training meshes in stretched copies too; what cannot be used is logged, left out.
 
     Stops, saying so, before the folder would hold more than `limit_mb`. Raises LibraryError if it holds observations made
     another way, or if another process is writing to it.
@@ -168,32 +177,36 @@ def observe_all(
             write_atomically(path / HEADER, lambda file: file.write_text(text))
             cache = ObservationCache(path, wanted, ())
         append_durably(path / JOURNAL, "".join(f"{line}\n" for line in _lines(path)), begin=True)
-        there, size = {mesh.id for mesh in cache.meshes}, cache.bytes
+        there, size = {(mesh.id, mesh.copy) for mesh in cache.meshes}, cache.bytes
         observer = Observer(encoder, header.view, header.splat, config)
-        for done, source in enumerate(sources):
-            progress(source.id, done, len(sources))
-            if source.id in there:
+        shapes = _shapes(sources, config.copies)
+        for done, (source, copy) in enumerate(shapes):
+            progress(source.id, done, len(shapes))
+            if (source.id, copy) in there:
                 continue
             if size >= limit_mb * 2**20:
-                logger.warning(
-                    "%s: holds %d MB, as many as it may; %d meshes left", path, limit_mb, len(sources) - done
-                )
+                logger.warning("%s: holds %d MB, as many as it may; %d meshes left", path, limit_mb, len(shapes) - done)
                 break
             try:
-                size += _write(path, source, observer.observe(source))
+                size += _write(path, source, copy, observer.observe(source, copy))
             except (MeshError, ValueError) as error:
                 logger.warning("mesh %s left out: %s", source.id, error)
     return ObservationCache.open(path)
 
 
-def _write(path: Path, source: MeshSource, looks: Sequence[Look]) -> int:
+def _shapes(sources: Sequence[MeshSource], copies: int) -> list[tuple[MeshSource, int]]:
+    """What is observed: each mesh (0), and after it the stretched copies of one that is trained on (1, 2, ...)."""
+    stretched = set(meshes_of(TRAIN, (source.id for source in sources)))
+    return [(source, k) for source in sources for k in range(1 + copies * (source.id in stretched))]
+
+
+def _write(path: Path, source: MeshSource, copy: int, looks: Sequence[Look]) -> int:
     """Put one mesh's file in place, then its line; returns the file's size in bytes."""
-    file = path / FOLDER / f"{source.id}.safetensors"
+    file = path / CachedMesh(source.id, source.category, 0, "", copy).file
     write_atomically(file, lambda temporary: save_file(looks_to(looks), temporary))
-    size = file.stat().st_size
-    line = json.dumps(dataclasses.asdict(CachedMesh(source.id, source.category, size, sha256_of(file))))
-    append_durably(path / JOURNAL, line + "\n", begin=False)
-    return size
+    mesh = CachedMesh(source.id, source.category, file.stat().st_size, sha256_of(file), copy)
+    append_durably(path / JOURNAL, json.dumps(dataclasses.asdict(mesh)) + "\n", begin=False)
+    return mesh.bytes
 
 
 def _header(encoder: Encoder, header: LibraryHeader, config: ObserveConfig) -> dict[str, Any]:

@@ -140,7 +140,8 @@ class Training:
                 saved = time.monotonic()
         self._processes.wait()
         assert shown is not None  # the last epoch of a run is validated
-        return TrainingResult(self._average.module, tuple(mesh.id for mesh in self._data.meshes), counters, shown)
+        ids = dict.fromkeys(mesh.id for mesh in self._data.meshes)
+        return TrainingResult(self._average.module, tuple(ids), counters, shown)
 
     def _validated(self) -> Validation:
         config, processes = self._config, self._processes
@@ -191,13 +192,13 @@ def recipe(
     cache: ObservationCache, data: MeshDataset, points: PointEncoderConfig, config: TrainConfig, processes: int
 ) -> dict[str, Any]:
     """All that decides a run's weights."""
-    ids = "\n".join(f"{mesh.id} {mesh.sha256}" for mesh in data.meshes)
+    files = "\n".join(f"{mesh.id} {mesh.sha256}" for mesh in data.meshes)
     return {
         "points": _plain(points),
         "train": _plain(config),
         "observations": cache.header,
         "meshes": len(data),
-        "meshes_sha256": hashlib.sha256(ids.encode()).hexdigest(),
+        "meshes_sha256": hashlib.sha256(files.encode()).hexdigest(),
         "processes": processes,
     }
 

@@ -6,7 +6,8 @@ Targets are centred crop by crop as a query's features are (encoders/centring.py
 learnt. Views pass through a random camera's habits, since queries are photos. A view keeps the covered cells alone, each with
 its splat weights: they depend on pose and points only, so nothing is rendered while training (PASR eq. 7-8).
 
-Every other mesh is observed with another of its axes up and from all sides: library meshes of other makers lie any way.
+Every other mesh is observed with another of its axes up and from all sides: library meshes of other makers lie any way. Copies
+that are stretched along the axes are further shapes to learn from, with views of their own.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pasr_perception.library.views import RandomTexture, RenderedView, ViewRende
 from pasr_perception.render.splat import SplatConfig, rasterise
 
 GAMMA = 2.2  # of the rendered views, before the camera
+MAX_STRETCH = 10.0  # beyond it nothing is like itself
 DIRECTIONS = 96  # viewpoints that a look's views are drawn from
 
 
@@ -45,12 +47,18 @@ class ObserveConfig:
     bare_views: int = 6
     supersample: int = 1
     max_faces: int = 60_000  # heavier meshes are left out
+    copies: int = 1  # of each training mesh, stretched; 0 = none
+    stretch: float = 1.6  # along each axis a copy is at most this many times as long or as short
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("points", "own_views", "painted_views", "bare_views", "supersample", "max_faces"):
             if getattr(self, name) < 1:
                 raise ValueError(f"observe.{name}: expected at least 1, got {getattr(self, name)}")
+        if self.copies < 0:
+            raise ValueError(f"observe.copies: expected 0 or more, got {self.copies}")
+        if not 1 < self.stretch <= MAX_STRETCH:
+            raise ValueError(f"observe.stretch: expected more than 1 and at most {MAX_STRETCH:g}, got {self.stretch}")
 
 
 @dataclass(frozen=True)
@@ -76,14 +84,20 @@ class Observer:
     def __init__(self, encoder: Encoder, view: ViewSpec, splat: SplatConfig, config: ObserveConfig) -> None:
         self._encoder, self._view, self._splat, self._config = encoder, view, splat, config
 
-    def observe(self, source: MeshSource) -> list[Look]:
-        """All looks of one mesh, the same whatever is observed with it. Raises MeshError if it cannot be used."""
+    def observe(self, source: MeshSource, copy: int = 0) -> list[Look]:
+        """All looks of one mesh, or of one of its stretched copies (1, 2, ...), the same whatever is observed with it.
+
+        Raises MeshError if it cannot be used.
+        """
         config = self._config
-        rng = np.random.default_rng([config.seed, zlib.crc32(source.id.encode())])
+        rng = np.random.default_rng([config.seed, zlib.crc32(source.id.encode()), copy])
         mesh = load_mesh(source.path, source.unit)
         if len(mesh.faces) > config.max_faces:
             raise MeshError(f"{source.path}: {len(mesh.faces)} faces are more than the {config.max_faces} wanted here")
         up, poses = (source.up, source.pose_set) if rng.random() < 0.5 else (str(rng.choice(UP_AXES)), "so3")
+        if copy:
+            lengths = np.exp(rng.uniform(-1, 1, 3) * np.log(config.stretch))
+            mesh.apply_transform(np.diag([*lengths, 1.0]))
         upright = normalised(mesh)
         upright.apply_transform(np.block([[up_rotation(up), np.zeros((3, 1))], [np.zeros((1, 3)), 1.0]]))
         samples = sample_surface(upright, config.points, int(rng.integers(2**31)))

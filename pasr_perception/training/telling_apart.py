@@ -7,16 +7,14 @@ may look alike. An addition to the paper (docs/learned.md says what it gains).
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 
 def drawn(members: int, at_most: int, seed: tuple[int, ...]) -> torch.Tensor:
     """Which members [n] int64 are told apart: `at_most`, or all where there are fewer; the same for one seed."""
-    state = 0
-    for part in seed:
-        state = (state * 1_000_003 + part + 1) % 2**63
-    return torch.randperm(members, generator=torch.Generator().manual_seed(state))[:at_most]
+    return torch.as_tensor(np.random.default_rng(seed).permutation(members)[:at_most])
 
 
 def both_ways(forth: torch.Tensor, back: torch.Tensor) -> torch.Tensor:

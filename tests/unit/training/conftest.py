@@ -15,7 +15,7 @@ from pasr_perception.library.build import library_header
 from pasr_perception.training.cache import ObservationCache, observe_all
 from pasr_perception.training.observe import Look, ObserveConfig, ObservedView
 
-OBSERVE = ObserveConfig(points=300, own_views=2, painted_views=1, bare_views=1)
+OBSERVE = ObserveConfig(points=300, own_views=2, painted_views=1, bare_views=1, copies=0)
 
 
 @pytest.fixture(scope="session")

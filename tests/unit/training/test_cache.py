@@ -12,6 +12,7 @@ import torch
 from pasr_perception.library.build import library_header
 from pasr_perception.library.files import LibraryError
 from pasr_perception.training.cache import JOURNAL, ObservationCache, observe_all
+from pasr_perception.training.dataset import MeshDataset
 from pasr_perception.training.observe import ObserveConfig, Observer
 
 
@@ -39,8 +40,31 @@ def observe(bench, path: Path, config: ObserveConfig, limit_mb: int = 100) -> Ob
 def test_meshes_that_are_there_are_not_observed_again(
     bench, copy: Path, observe_config: ObserveConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Observer, "observe", lambda self, source: pytest.fail(source.id))
+    monkeypatch.setattr(Observer, "observe", lambda self, source, copy: pytest.fail(source.id))
     assert len(observe(bench, copy, observe_config).meshes) == 3
+
+
+def test_training_meshes_have_copies_and_others_none(
+    bench, tmp_path: Path, observe_config: ObserveConfig, points_config, shared_parts
+) -> None:
+    cache = observe(bench, tmp_path / "copies", dataclasses.replace(observe_config, copies=2))
+    assert [(mesh.id, mesh.copy) for mesh in cache.of("train", copies=True)] == [
+        (name, k) for name in ("block", "truck") for k in range(3)
+    ]
+    assert [(mesh.id, mesh.copy) for mesh in cache.of("train")] == [("block", 0), ("truck", 0)]
+    assert [(mesh.id, mesh.copy) for mesh in cache.of("validation", copies=True)] == [("can", 0)]
+    clouds = [cache.load(mesh)[0].cloud.points for mesh in cache.of("train", copies=True)]
+    assert len({float(cloud[0, 0]) for cloud in clouds}) == 6
+    again = observe(bench, tmp_path / "copies", dataclasses.replace(observe_config, copies=2))
+    assert again.meshes == cache.meshes
+    assert len(MeshDataset(cache, "train", points_config)) == 6
+
+
+def test_a_journal_with_another_kind_of_copy_is_refused(copy: Path) -> None:
+    lines = (copy / JOURNAL).read_text()
+    (copy / JOURNAL).write_text(lines.replace('"copy": 0', '"copy": "/../x"', 1))
+    with pytest.raises(LibraryError, match=r"expected the number of a copy, got '/\.\./x'"):
+        ObservationCache.open(copy)
 
 
 def test_a_line_cut_short_by_a_kill_is_observed_again(bench, copy: Path, observe_config: ObserveConfig) -> None:

@@ -66,6 +66,26 @@ def test_observing_again_gives_the_same(bench, observer: Observer, looks: list[L
         assert torch.equal(a.views[0].target, b.views[0].target)
 
 
+def test_copies_are_stretched_along_the_axes_and_seen_anew(bench, observer: Observer, looks: list[Look]) -> None:
+    copy, other = (observer.observe(bench.source("block"), k) for k in (1, 2))
+    assert [(look.cloud.known, len(look.views)) for look in copy] == [(True, 2), (True, 1), (False, 1)]
+    sides = [np.sort(np.ptp(made[0].cloud.points.numpy(), axis=0)) for made in (looks, copy, other)]
+    for made, side in zip((copy, other), sides[1:], strict=True):
+        assert np.abs(side - sides[0]).max() > 0.05
+        assert made[0].cloud.points.norm(dim=1).max() == pytest.approx(1, abs=0.05)  # of 300 samples
+    assert np.abs(sides[1] - sides[2]).max() > 0.02
+
+
+def test_a_copy_is_stretched_no_further_than_wanted(bench, observe_config: ObserveConfig) -> None:
+    header = library_header(bench.encoder, bench.config)
+    little = Observer(bench.encoder, header.view, header.splat, dataclasses.replace(observe_config, stretch=1.001))
+    for k in range(1, 4):
+        cloud = little.observe(bench.source("block"), k)[0].cloud
+        sides = np.sort(np.ptp(cloud.points.numpy(), axis=0))
+        mesh = normalised(load_mesh(bench.source("block").path, 0.001))
+        np.testing.assert_allclose(sides, np.sort(mesh.extents), rtol=0.05)
+
+
 def test_heavy_meshes_are_left_out(bench, observe_config: ObserveConfig) -> None:
     header = library_header(bench.encoder, bench.config)
     light = dataclasses.replace(observe_config, max_faces=10)
@@ -76,3 +96,7 @@ def test_heavy_meshes_are_left_out(bench, observe_config: ObserveConfig) -> None
 def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"observe\.bare_views: expected at least 1, got 0"):
         ObserveConfig(bare_views=0)
+    with pytest.raises(ValueError, match=r"observe\.copies: expected 0 or more, got -1"):
+        ObserveConfig(copies=-1)
+    with pytest.raises(ValueError, match=r"observe\.stretch: expected more than 1 and at most 10, got 1"):
+        ObserveConfig(stretch=1.0)
