@@ -45,6 +45,20 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What is observed: a mesh, or one of its stretched copies."""
+
+    source: MeshSource
+    copy: int = 0  # 0: the mesh as it is
+
+
+def shapes_of(sources: Sequence[MeshSource], copies: int) -> list[Shape]:
+    """Each mesh, and after one that is for training so many stretched copies of it."""
+    stretched = set(meshes_of(TRAIN, (source.id for source in sources)))
+    return [Shape(source, k) for source in sources for k in range(1 + copies * (source.id in stretched))]
+
+
+@dataclass(frozen=True)
 class CachedMesh:
     """One line of the journal."""
 
@@ -93,12 +107,12 @@ class ObservationCache:
         """Of how the observations were made: they are alike where this is."""
         return _digest(self.header)
 
-    def of(self, part: str, copies: bool = False) -> tuple[CachedMesh, ...]:
-        """The meshes of one part of the split, by id, with their stretched copies if wanted. ValueError where there are none."""
+    def of(self, part: str, copies: int = 0) -> tuple[CachedMesh, ...]:
+        """The meshes of one part of the split, by id, each followed by so many stretched copies. ValueError for none."""
         chosen = set(meshes_of(part, (mesh.id for mesh in self.meshes)))
         if not chosen:
             raise ValueError(f"{self.path}: expected observations of {part} meshes, got none among {len(self.meshes)}")
-        wanted = (mesh for mesh in self.meshes if mesh.id in chosen and (copies or not mesh.copy))
+        wanted = (mesh for mesh in self.meshes if mesh.id in chosen and mesh.copy <= copies)
         return tuple(sorted(wanted, key=lambda mesh: (mesh.id, mesh.copy)))
 
     def load(self, mesh: CachedMesh) -> list[Look]:
@@ -149,7 +163,7 @@ def looks_from(named: dict[str, torch.Tensor]) -> list[Look]:
 
 
 def observe_all(
-    sources: Sequence[MeshSource],
+    shapes: Sequence[Shape],
     path: str | Path,
     encoder: Encoder,
     header: LibraryHeader,
@@ -157,7 +171,7 @@ def observe_all(
     limit_mb: int,
     progress: Progress = lambda what, done, total: None,
 ) -> ObservationCache:
-    """Observe what the folder does not hold yet, training meshes in stretched copies too; what cannot be used is logged, left out.
+    """Observe what the folder does not hold yet (`shapes_of`); a mesh that cannot be used is logged and left out.
 
     Stops, saying so, before the folder would hold more than `limit_mb`. Raises LibraryError if it holds observations made
     another way, or if another process is writing to it.
@@ -179,32 +193,26 @@ def observe_all(
         append_durably(path / JOURNAL, "".join(f"{line}\n" for line in _lines(path)), begin=True)
         there, size = {(mesh.id, mesh.copy) for mesh in cache.meshes}, cache.bytes
         observer = Observer(encoder, header.view, header.splat, config)
-        shapes = _shapes(sources, config.copies)
-        for done, (source, copy) in enumerate(shapes):
-            progress(source.id, done, len(shapes))
-            if (source.id, copy) in there:
+        for done, shape in enumerate(shapes):
+            progress(shape.source.id, done, len(shapes))
+            if (shape.source.id, shape.copy) in there:
                 continue
             if size >= limit_mb * 2**20:
                 logger.warning("%s: holds %d MB, as many as it may; %d meshes left", path, limit_mb, len(shapes) - done)
                 break
             try:
-                size += _write(path, source, copy, observer.observe(source, copy))
+                size += _write(path, shape, observer.observe(shape.source, shape.copy))
             except (MeshError, ValueError) as error:
-                logger.warning("mesh %s left out: %s", source.id, error)
+                logger.warning("mesh %s left out: %s", shape.source.id, error)
     return ObservationCache.open(path)
 
 
-def _shapes(sources: Sequence[MeshSource], copies: int) -> list[tuple[MeshSource, int]]:
-    """What is observed: each mesh (0), and after it the stretched copies of one that is trained on (1, 2, ...)."""
-    stretched = set(meshes_of(TRAIN, (source.id for source in sources)))
-    return [(source, k) for source in sources for k in range(1 + copies * (source.id in stretched))]
-
-
-def _write(path: Path, source: MeshSource, copy: int, looks: Sequence[Look]) -> int:
+def _write(path: Path, shape: Shape, looks: Sequence[Look]) -> int:
     """Put one mesh's file in place, then its line; returns the file's size in bytes."""
-    file = path / CachedMesh(source.id, source.category, 0, "", copy).file
+    mesh = CachedMesh(shape.source.id, shape.source.category, 0, "", shape.copy)
+    file = path / mesh.file
     write_atomically(file, lambda temporary: save_file(looks_to(looks), temporary))
-    mesh = CachedMesh(source.id, source.category, file.stat().st_size, sha256_of(file), copy)
+    mesh = dataclasses.replace(mesh, bytes=file.stat().st_size, sha256=sha256_of(file))
     append_durably(path / JOURNAL, json.dumps(dataclasses.asdict(mesh)) + "\n", begin=False)
     return mesh.bytes
 

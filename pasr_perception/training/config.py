@@ -18,6 +18,7 @@ class TrainConfig:
     batch_size: int = 8  # meshes per step and process
     against: str = "views"  # views: cells of single views (eq. 8) | points: points' means over all views of a look
     views: int = 2  # of each mesh per step, where it is against views
+    copies: int = 0  # of each mesh, stretched along its axes, that are meshes to train on too
     optimiser: str = "adamw"  # adamw | muon: of matrices, AdamW of the rest, both at this rate
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
@@ -41,7 +42,7 @@ class TrainConfig:
         for name in ("learning_rate", "clip_norm", "contrast_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"train.{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_steps", "contrast", "checkpoint_every_s"):
+        for name in ("copies", "weight_decay", "warmup_steps", "contrast", "checkpoint_every_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"train.{name}: expected 0 or more, got {getattr(self, name)}")
         if self.contrast_members < 2:
@@ -64,6 +65,7 @@ CPU = TrainConfig(
     epochs=20,
     against="points",
     views=3,
+    copies=1,
     optimiser="muon",
     learning_rate=2e-3,
     schedule="cosine",

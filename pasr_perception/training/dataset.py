@@ -47,13 +47,19 @@ class Drawn:
 
 
 class MeshDataset:
-    """The cached meshes of one part of the split, stretched copies too. What is read of a mesh is kept: about 6 MB each."""
+    """The cached meshes of one part of the split. What is read of a mesh is kept: about 6 MB each."""
 
     def __init__(
-        self, cache: ObservationCache, part: str, config: PointEncoderConfig, at_most: int = 0, against: str = "views"
+        self,
+        cache: ObservationCache,
+        part: str,
+        config: PointEncoderConfig,
+        at_most: int = 0,
+        against: str = "views",
+        copies: int = 0,
     ) -> None:
-        """`at_most` meshes, 0 = all; `against` as in `TrainConfig`. Raises ValueError where the cache holds none of this part."""
-        self.meshes = cache.of(part, copies=True)[: at_most or None]
+        """`at_most` meshes, 0 = all; `against`, `copies` as in `TrainConfig`. ValueError where the cache has none of this part."""
+        self.meshes = cache.of(part, copies)[: at_most or None]
         self._cache, self._config, self._against = cache, config, against
         self._loaded: dict[int, LoadedMesh] = {}
 

@@ -106,7 +106,7 @@ class Training:
         processes: Processes,
     ) -> None:
         self._config, self._folder, self._processes = config, folder, processes
-        self._data = MeshDataset(cache, "train", points, against=config.against)
+        self._data = MeshDataset(cache, "train", points, against=config.against, copies=config.copies)
         self._validation = MeshDataset(cache, "validation", points, at_most=config.validation_meshes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)

@@ -47,16 +47,13 @@ class ObserveConfig:
     bare_views: int = 6
     supersample: int = 1
     max_faces: int = 60_000  # heavier meshes are left out
-    copies: int = 1  # of each training mesh, stretched; 0 = none
-    stretch: float = 1.6  # along each axis a copy is at most this many times as long or as short
+    stretch: float = 1.6  # along each axis a stretched copy is at most this many times as long or as short
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("points", "own_views", "painted_views", "bare_views", "supersample", "max_faces"):
             if getattr(self, name) < 1:
                 raise ValueError(f"observe.{name}: expected at least 1, got {getattr(self, name)}")
-        if self.copies < 0:
-            raise ValueError(f"observe.copies: expected 0 or more, got {self.copies}")
         if not 1 < self.stretch <= MAX_STRETCH:
             raise ValueError(f"observe.stretch: expected more than 1 and at most {MAX_STRETCH:g}, got {self.stretch}")
 

@@ -19,7 +19,7 @@ from pasr_perception.encoders.points.weights import load_point_encoder, save_poi
 from pasr_perception.library.build import library_header
 from pasr_perception.library.files import sha256_of
 from pasr_perception.library.manifest import MeshSource
-from pasr_perception.training.cache import ObservationCache, observe_all
+from pasr_perception.training.cache import ObservationCache, observe_all, shapes_of
 from pasr_perception.training.config import CPU, TrainConfig
 from pasr_perception.training.loop import Training, TrainingResult
 from pasr_perception.training.observe import ObserveConfig
@@ -60,7 +60,8 @@ def observed(
     encoder, _ = load_encoder(request.encoder)
     header = library_header(encoder, request.library)
     mixed = training_sources(sources, request.observe.seed)
-    return observe_all(mixed, request.cache, encoder, header, request.observe, request.cache_mb, progress)
+    shapes = shapes_of(mixed, request.train.copies)
+    return observe_all(shapes, request.cache, encoder, header, request.observe, request.cache_mb, progress)
 
 
 def train_points(

@@ -12,10 +12,10 @@ import torch
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.encoders.points.config import PointEncoderConfig
 from pasr_perception.library.build import library_header
-from pasr_perception.training.cache import ObservationCache, observe_all
+from pasr_perception.training.cache import ObservationCache, observe_all, shapes_of
 from pasr_perception.training.observe import Look, ObserveConfig, ObservedView
 
-OBSERVE = ObserveConfig(points=300, own_views=2, painted_views=1, bare_views=1, copies=0)
+OBSERVE = ObserveConfig(points=300, own_views=2, painted_views=1, bare_views=1)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def cache_path(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type
     """Observations of all three; tests that change the folder work on a copy."""
     path = tmp_path_factory.mktemp("observations") / "cache"
     header = library_header(bench.encoder, bench.config)
-    cache = observe_all(bench.sources, path, bench.encoder, header, OBSERVE, limit_mb=100)
+    cache = observe_all(shapes_of(bench.sources, 0), path, bench.encoder, header, OBSERVE, limit_mb=100)
     assert [mesh.id for mesh in cache.meshes] == ["block", "can", "truck"]
     return path
 

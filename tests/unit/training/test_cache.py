@@ -11,7 +11,7 @@ import torch
 
 from pasr_perception.library.build import library_header
 from pasr_perception.library.files import LibraryError
-from pasr_perception.training.cache import JOURNAL, ObservationCache, observe_all
+from pasr_perception.training.cache import JOURNAL, ObservationCache, observe_all, shapes_of
 from pasr_perception.training.dataset import MeshDataset
 from pasr_perception.training.observe import ObserveConfig, Observer
 
@@ -32,9 +32,9 @@ def test_looks_come_back_as_they_were_observed(bench, cache: ObservationCache, o
         assert [v.target.tolist() for v in a.views] == [v.target.tolist() for v in b.views]
 
 
-def observe(bench, path: Path, config: ObserveConfig, limit_mb: int = 100) -> ObservationCache:
+def observe(bench, path: Path, config: ObserveConfig, limit_mb: int = 100, copies: int = 0) -> ObservationCache:
     header = library_header(bench.encoder, bench.config)
-    return observe_all(bench.sources, path, bench.encoder, header, config, limit_mb)
+    return observe_all(shapes_of(bench.sources, copies), path, bench.encoder, header, config, limit_mb)
 
 
 def test_meshes_that_are_there_are_not_observed_again(
@@ -47,17 +47,18 @@ def test_meshes_that_are_there_are_not_observed_again(
 def test_training_meshes_have_copies_and_others_none(
     bench, tmp_path: Path, observe_config: ObserveConfig, points_config, shared_parts
 ) -> None:
-    cache = observe(bench, tmp_path / "copies", dataclasses.replace(observe_config, copies=2))
-    assert [(mesh.id, mesh.copy) for mesh in cache.of("train", copies=True)] == [
+    plain = observe(bench, tmp_path / "copies", observe_config)
+    cache = observe(bench, tmp_path / "copies", observe_config, copies=2)
+    assert cache.meshes[: len(plain.meshes)] == plain.meshes
+    assert [(mesh.id, mesh.copy) for mesh in cache.of("train", copies=2)] == [
         (name, k) for name in ("block", "truck") for k in range(3)
     ]
     assert [(mesh.id, mesh.copy) for mesh in cache.of("train")] == [("block", 0), ("truck", 0)]
-    assert [(mesh.id, mesh.copy) for mesh in cache.of("validation", copies=True)] == [("can", 0)]
-    clouds = [cache.load(mesh)[0].cloud.points for mesh in cache.of("train", copies=True)]
+    assert [(mesh.id, mesh.copy) for mesh in cache.of("validation", copies=2)] == [("can", 0)]
+    clouds = [cache.load(mesh)[0].cloud.points for mesh in cache.of("train", copies=2)]
     assert len({float(cloud[0, 0]) for cloud in clouds}) == 6
-    again = observe(bench, tmp_path / "copies", dataclasses.replace(observe_config, copies=2))
-    assert again.meshes == cache.meshes
-    assert len(MeshDataset(cache, "train", points_config)) == 6
+    assert observe(bench, tmp_path / "copies", observe_config, copies=1).meshes == cache.meshes
+    assert [len(MeshDataset(cache, "train", points_config, copies=n)) for n in (0, 1, 2)] == [2, 4, 6]
 
 
 def test_a_journal_with_another_kind_of_copy_is_refused(copy: Path) -> None:

@@ -133,13 +133,15 @@ def test_schedules() -> None:
 
 def test_the_papers_preset() -> None:
     assert (PAPER.learning_rate, PAPER.weight_decay, PAPER.batch_size, PAPER.epochs) == (1e-4, 1e-2, 8, 300)
-    assert PAPER.optimiser == "adamw"
+    assert (PAPER.optimiser, PAPER.copies) == ("adamw", 0)
     with pytest.raises(ValueError, match=r"train\.schedule: expected one of constant, cosine, got 'steps'"):
         TrainConfig(schedule="steps")
     with pytest.raises(ValueError, match=r"train\.against: expected one of views, points, got 'cells'"):
         TrainConfig(against="cells")
     with pytest.raises(ValueError, match=r"train\.optimiser: expected one of adamw, muon, got 'sgd'"):
         TrainConfig(optimiser="sgd")
+    with pytest.raises(ValueError, match=r"train\.copies: expected 0 or more, got -1"):
+        TrainConfig(copies=-1)
 
 
 def test_contrast_needs_something_to_tell_apart() -> None:

@@ -57,5 +57,13 @@ def test_only_training_and_validation_meshes_are_observed(
     monkeypatch.setattr("pasr_perception.training.run.load_encoder", lambda config: (bench.encoder, None))
     assert {s.id for s in training_sources(bench.sources, 0)} == {"block", "truck"}
     few = dataclasses.replace(request_.observe, points=100, own_views=1)
-    cache = observed(bench.sources, dataclasses.replace(request_, cache=tmp_path / "new", observe=few))
+    wanted = dataclasses.replace(request_, cache=tmp_path / "new", observe=few)
+    cache = observed(bench.sources, wanted)
     assert {mesh.id for mesh in cache.meshes} == {"block", "truck"}
+    copied = dataclasses.replace(wanted, train=dataclasses.replace(wanted.train, copies=1))
+    more = observed(bench.sources, copied)
+    assert [(mesh.id, mesh.copy) for mesh in more.meshes if mesh not in cache.meshes] == [("block", 1)]
+    points = dataclasses.replace(request_.points, input_points=100, scales=(48, 24, 12, 6))
+    result = train_points(dataclasses.replace(copied, points=points), ALONE)
+    assert result.meshes == ("block",)
+    assert result.counters.recipe["meshes"] == 2
