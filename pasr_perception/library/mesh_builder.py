@@ -17,6 +17,7 @@ from pasr_perception.encoders.base import Encoder, image_batch
 from pasr_perception.encoders.centring import centred_views, evened_cloud
 from pasr_perception.encoders.points.cloud import PointCloud
 from pasr_perception.geometry.symmetry import find_symmetries
+from pasr_perception.geometry.symmetry_group import triple
 from pasr_perception.geometry.viewpoints import base_poses, view_poses
 from pasr_perception.library.features import PointFeatures
 from pasr_perception.library.lifted import lift_features
@@ -90,9 +91,9 @@ class MeshBuilder:
             appearance=appearance,
             pose_set=source.pose_set,
             up=source.up,
-            center=_triple(frame.center),
+            center=triple(frame.center),
             scale=frame.scale,
-            extent=_triple(mesh.extents),
+            extent=triple(mesh.extents),
             faces=len(mesh.faces),
             symmetry=symmetry,
             build_seconds=round(time.perf_counter() - began, 3),
@@ -152,8 +153,3 @@ def _pooled(maps: torch.Tensor, views: Sequence[RenderedView]) -> torch.Tensor:
         part = feature_map[:, int(top) : math.ceil(bottom), int(left) : math.ceil(right)]
         rows.append(torch.nn.functional.normalize(part.mean((1, 2)), dim=0))
     return torch.stack(rows)
-
-
-def _triple(values: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = (float(v) for v in values)
-    return x, y, z

@@ -68,11 +68,6 @@ class CachedMesh:
     sha256: str
     copy: int = 0  # 0: the mesh as it is; above: a stretched copy
 
-    @property
-    def file(self) -> str:
-        """Within the cache's folder; no id holds a +."""
-        return f"{FOLDER}/{self.id}{f'+{self.copy}' if self.copy else ''}.safetensors"
-
 
 class ObservationCache:
     """A folder of observations, opened for reading."""
@@ -117,7 +112,7 @@ class ObservationCache:
 
     def load(self, mesh: CachedMesh) -> list[Look]:
         """The looks of one mesh; raises LibraryError if its file is missing or not what was written."""
-        file = check_regular(self.path, mesh.file)
+        file = check_regular(self.path, _file_of(mesh.id, mesh.copy))
         if sha256_of(file) != mesh.sha256:
             raise LibraryError(
                 f"{file}: its content has changed since it was written; delete {self.path} and begin again"
@@ -126,6 +121,11 @@ class ObservationCache:
             return looks_from(load_file(file))
         except (SafetensorError, KeyError) as error:
             raise LibraryError(f"{file}: is not a readable file of observations ({error})") from error
+
+
+def _file_of(mesh_id: str, copy: int) -> str:
+    """Where a mesh's observations lie within the folder; no id holds a +."""
+    return f"{FOLDER}/{mesh_id}{f'+{copy}' if copy else ''}.safetensors"
 
 
 def _lines(path: Path) -> list[str]:
@@ -209,10 +209,10 @@ def observe_all(
 
 def _write(path: Path, shape: Shape, looks: Sequence[Look]) -> int:
     """Put one mesh's file in place, then its line; returns the file's size in bytes."""
-    mesh = CachedMesh(shape.source.id, shape.source.category, 0, "", shape.copy)
-    file = path / mesh.file
+    source, copy = shape.source, shape.copy
+    file = path / _file_of(source.id, copy)
     write_atomically(file, lambda temporary: save_file(looks_to(looks), temporary))
-    mesh = dataclasses.replace(mesh, bytes=file.stat().st_size, sha256=sha256_of(file))
+    mesh = CachedMesh(source.id, source.category, file.stat().st_size, sha256_of(file), copy)
     append_durably(path / JOURNAL, json.dumps(dataclasses.asdict(mesh)) + "\n", begin=False)
     return mesh.bytes
 

@@ -93,8 +93,7 @@ class Observer:
             raise MeshError(f"{source.path}: {len(mesh.faces)} faces are more than the {config.max_faces} wanted here")
         up, poses = (source.up, source.pose_set) if rng.random() < 0.5 else (str(rng.choice(UP_AXES)), "so3")
         if copy:
-            lengths = np.exp(rng.uniform(-1, 1, 3) * np.log(config.stretch))
-            mesh.apply_transform(np.diag([*lengths, 1.0]))
+            mesh.apply_scale(np.exp(rng.uniform(-1, 1, 3) * np.log(config.stretch)))
         upright = normalised(mesh)
         upright.apply_transform(np.block([[up_rotation(up), np.zeros((3, 1))], [np.zeros((1, 3)), 1.0]]))
         samples = sample_surface(upright, config.points, int(rng.integers(2**31)))

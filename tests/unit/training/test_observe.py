@@ -14,10 +14,14 @@ from pasr_perception.library.sample import normalised
 from pasr_perception.training.observe import Look, ObserveConfig, Observer
 
 
+def observer_of(bench, config: ObserveConfig) -> Observer:
+    header = library_header(bench.encoder, bench.config)
+    return Observer(bench.encoder, header.view, header.splat, config)
+
+
 @pytest.fixture(scope="session")
 def observer(bench, observe_config: ObserveConfig) -> Observer:
-    header = library_header(bench.encoder, bench.config)
-    return Observer(bench.encoder, header.view, header.splat, observe_config)
+    return observer_of(bench, observe_config)
 
 
 @pytest.fixture(scope="session")
@@ -77,20 +81,18 @@ def test_copies_are_stretched_along_the_axes_and_seen_anew(bench, observer: Obse
 
 
 def test_a_copy_is_stretched_no_further_than_wanted(bench, observe_config: ObserveConfig) -> None:
-    header = library_header(bench.encoder, bench.config)
-    little = Observer(bench.encoder, header.view, header.splat, dataclasses.replace(observe_config, stretch=1.001))
+    little = observer_of(bench, dataclasses.replace(observe_config, stretch=1.001))
+    mesh = normalised(load_mesh(bench.source("block").path, 0.001))
     for k in range(1, 4):
         cloud = little.observe(bench.source("block"), k)[0].cloud
         sides = np.sort(np.ptp(cloud.points.numpy(), axis=0))
-        mesh = normalised(load_mesh(bench.source("block").path, 0.001))
         np.testing.assert_allclose(sides, np.sort(mesh.extents), rtol=0.05)
 
 
 def test_heavy_meshes_are_left_out(bench, observe_config: ObserveConfig) -> None:
-    header = library_header(bench.encoder, bench.config)
-    light = dataclasses.replace(observe_config, max_faces=10)
+    light = observer_of(bench, dataclasses.replace(observe_config, max_faces=10))
     with pytest.raises(MeshError, match="faces are more than the 10 wanted here"):
-        Observer(bench.encoder, header.view, header.splat, light).observe(bench.source("block"))
+        light.observe(bench.source("block"))
 
 
 def test_bad_settings_are_named() -> None:
