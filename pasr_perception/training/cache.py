@@ -192,10 +192,10 @@ def observe_all(
             cache = ObservationCache(path, wanted, ())
         append_durably(path / JOURNAL, "".join(f"{line}\n" for line in _lines(path)), begin=True)
         there, size = {(mesh.id, mesh.copy) for mesh in cache.meshes}, cache.bytes
-        observer = Observer(encoder, header.view, header.splat, config)
+        observer, unusable = Observer(encoder, header.view, header.splat, config), set[str]()
         for done, shape in enumerate(shapes):
             progress(shape.source.id, done, len(shapes))
-            if (shape.source.id, shape.copy) in there:
+            if (shape.source.id, shape.copy) in there or shape.source.id in unusable:
                 continue
             if size >= limit_mb * 2**20:
                 logger.warning("%s: holds %d MB, as many as it may; %d meshes left", path, limit_mb, len(shapes) - done)
@@ -204,6 +204,8 @@ def observe_all(
                 size += _write(path, shape, observer.observe(shape.source, shape.copy))
             except (MeshError, ValueError) as error:
                 logger.warning("mesh %s left out: %s", shape.source.id, error)
+                if not shape.copy:  # its copies would only be read and warned of as well
+                    unusable.add(shape.source.id)
     return ObservationCache.open(path)
 
 

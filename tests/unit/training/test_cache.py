@@ -61,6 +61,14 @@ def test_training_meshes_have_copies_and_others_none(
     assert [len(MeshDataset(cache, "train", points_config, copies=n)) for n in (0, 1, 2)] == [2, 4, 6]
 
 
+def test_a_mesh_that_cannot_be_used_is_read_and_told_of_once(
+    bench, tmp_path: Path, observe_config: ObserveConfig, shared_parts, caplog
+) -> None:
+    few = dataclasses.replace(observe_config, max_faces=1)
+    assert not observe(bench, tmp_path / "none", few, copies=2).meshes
+    assert [record.args[0] for record in caplog.records] == [source.id for source in bench.sources]
+
+
 def test_a_journal_with_another_kind_of_copy_is_refused(copy: Path) -> None:
     lines = (copy / JOURNAL).read_text()
     (copy / JOURNAL).write_text(lines.replace('"copy": 0', '"copy": "/../x"', 1))
