@@ -62,6 +62,9 @@ class BoxConfig:
     tighten: bool = True  # for boxes off by more than some 3 %; off where edges are exact
     gain: float = 0.85  # of where the network sees an edge against where the detector does
     weights: str = ""  # a file of pasr train boxes; empty = those of the package
+    shown_weights: str = (
+        ""  # a file of pasr train shown, which says what cells show an object; empty = those of the package
+    )
 
     def __post_init__(self) -> None:
         _require(0 < self.gain <= 1, "boxes.gain", "more than 0, at most 1", self.gain)
@@ -128,6 +131,7 @@ class RefineConfig:
     robust_scale: float = 3.0  # of newton: pixels whose residual is this many medians pull a quarter; 0 = all alike
     coverage_weight: float = 0.35  # of newton with 5 or 6 unknowns: share of the similarity that missing the box costs
     contour_weight: float = 28.0  # spreads of margin between a contour that the crop shows and none; 0 = not looked at
+    shown_share: float = 1.0  # of similarity that only cells which show the object have a say in; 0 = all cells alike
     steps: int = 50  # of adamw; 0 turns refinement off
     learning_rate: float = 0.01  # of AdamW, radians
     weight_decay: float = 0.01  # of AdamW, pulls towards the start
@@ -155,6 +159,7 @@ class RefineConfig:
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
         for name in ("window", "robust_scale", "coverage_weight", "contour_weight", "weight_decay"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
+        _require(0 <= self.shown_share <= 1, "refine.shown_share", "0..1", self.shown_share)
         scale_is_held = self.unknowns == 3 or self.coverage_weight > 0
         _require(scale_is_held, "refine.coverage_weight", "more than 0 with 5 or 6 unknowns", self.coverage_weight)
         _require(self.learning_rate > 0, "refine.learning_rate", "more than 0", self.learning_rate)

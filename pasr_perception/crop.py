@@ -122,8 +122,14 @@ def virtual_camera(box: np.ndarray, camera: Camera, spec: CropSpec) -> tuple[np.
     return K, R, np.concatenate([low, high]) * focal + spec.size / 2
 
 
-def warp(frame: Frame, K_crop: np.ndarray, R_cam_crop: np.ndarray, size: int) -> np.ndarray:
-    """The virtual camera's view [size, size, 3] uint8: anti-aliased where it shrinks, `BACKGROUND` off the image."""
+def warp(
+    frame: Frame,
+    K_crop: np.ndarray,
+    R_cam_crop: np.ndarray,
+    size: int,
+    beyond: tuple[int, int, int] = BACKGROUND,
+) -> np.ndarray:
+    """The virtual camera's view [size, size, 3] uint8: anti-aliased where it shrinks, `beyond` off the image."""
     camera, half = frame.camera, np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
     # OpenCV's warps count from the first pixel's centre: both principal points lose half a pixel
     x, y = cv2.initUndistortRectifyMap(
@@ -132,7 +138,7 @@ def warp(frame: Frame, K_crop: np.ndarray, R_cam_crop: np.ndarray, size: int) ->
     _hide_unseen_rays(x, y, camera, K_crop, R_cam_crop)
     source, origin, shrink = _prepare_source(frame.image, x, y)
     x, y = ((m + 0.5 - o) / shrink - 0.5 for m, o in zip((x, y), origin, strict=True))
-    return cv2.remap(source, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=BACKGROUND)
+    return cv2.remap(source, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=beyond)
 
 
 def _hide_unseen_rays(x: np.ndarray, y: np.ndarray, camera: Camera, K: np.ndarray, R: np.ndarray) -> None:

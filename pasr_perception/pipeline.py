@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from pasr_perception.bank import Bank
-from pasr_perception.boxes import Tightener
+from pasr_perception.boxes import Tight, Tightener
+from pasr_perception.boxes.shown import shown_in
 from pasr_perception.budget import check_fits, free_bytes, needs
 from pasr_perception.chroma import crop_chroma
 from pasr_perception.coarse import Shortlist, coarse_search, turn_maps
@@ -140,13 +141,15 @@ class Pipeline:
         """Tighten boxes, crop and encode: all that does not depend on which meshes are asked about."""
         times = [time.perf_counter()]
         self.check()
-        tight = self.tightened(frame, detections) if loose else detections
+        tight = self.tightened(frame, detections) if loose else [Tight(d) for d in detections]
         times.append(time.perf_counter())
-        crops, rejected = crop_detections(frame, tight, self.crop_spec)
+        cut, rejected = crop_detections(frame, [t.detection for t in tight], self.crop_spec)
+        seen = {id(t.detection): t.shown for t in tight}
+        crops = [shown_in(crop, seen[id(crop.detection)], self.encoder.grid) for crop in cut]
         times.append(time.perf_counter())
         maps = self.encode(crops) if crops else None
         times.append(time.perf_counter())
-        came = {id(t): d for t, d in zip(tight, detections, strict=True)}
+        came = {id(t.detection): d for t, d in zip(tight, detections, strict=True)}
         tightening, cropping, encoding = (b - a for a, b in itertools.pairwise(times))
         return Look(
             frame,
@@ -157,9 +160,9 @@ class Pipeline:
             StageTimings(tighten=tightening, crop=cropping, encode=encoding if crops else 0.0),
         )
 
-    def tightened(self, frame: Frame, detections: Sequence[Detection]) -> Sequence[Detection]:
+    def tightened(self, frame: Frame, detections: Sequence[Detection]) -> list[Tight]:
         """The detections with the boxes that are looked through, in their order."""
-        return detections if self._tighten is None else self._tighten(frame, detections)
+        return [Tight(d) for d in detections] if self._tighten is None else self._tighten(frame, detections)
 
     def explain(
         self,

@@ -3,13 +3,14 @@
 Refinement brings few candidates forward by much, so those that are more than `refine.window` behind the best stay where they are.
 
 Contours are looked at here (`contour.py`): at the coarse poses of the candidates that are near, to choose whom to refine, and again
-where those end up that are near then. The others keep what contours and colours said before.
+where those end up that are near then. These are asked, too, how similar they are where the crop shows the object
+(`refine/shown.py`). The others keep what was said before.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,9 +27,12 @@ from pasr_perception.refine import (
     Contest,
     Hypotheses,
     Pose,
+    Refined,
     RenderScene,
+    counting_shown,
     polish,
     refine,
+    shown_similarity,
     splat_margin,
 )
 from pasr_perception.refine.outline import outline
@@ -102,6 +106,7 @@ class Ends:
     rendered: Pose  # where splats fit
     pose: Pose  # where the points are: of a rendering that was scaled, without the margin of its splats
     similarity: torch.Tensor  # [H]
+    where_shown: Callable[[torch.Tensor], torch.Tensor] | None  # similarity of some [k] where crops show their objects
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ class Refinement:
         shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
         scaled = result.log_scale + splat_margin(self.scene) * (result.log_scale != 0)
         pose = Pose(back @ result.rotation, shift, result.log_scale)
-        ends = Ends(pose, replace(pose, log_scale=scaled), result.similarity)
+        shown = self._where_shown(start, result, cells, crops) if config.shown_share > 0 else None
+        ends = Ends(pose, replace(pose, log_scale=scaled), result.similarity, shown)
         value, agreement = self._valued(heads, ends, scenery, config, config.window if compared else 0)
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             first = best_of_each(self.space.rivals.margin(value.cpu(), heads.mesh), heads.sizes).to(self.device)
@@ -198,7 +204,20 @@ class Refinement:
         if scenery.edges is not None:
             worth = config.contour_weight * self._of_contours(ends.pose.chosen(best), among, scenery)
             contour = contour.index_copy(0, best, worth)
-        return values(ends.similarity, mismatch, agreement, spread, self.config) + contour, agreement
+        value = values(ends.similarity, mismatch, agreement, spread, self.config) + contour
+        if ends.where_shown is not None:
+            more = ends.where_shown(best) - ends.similarity[best]
+            value = value.index_add(0, best, config.shown_share * more)
+        return value, agreement
+
+    def _where_shown(
+        self, start: Hypotheses, reached: Refined, cells: Cells, crops: Sequence[Crop]
+    ) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """What says how similar some of those that were refined are where crops show their objects; None where it is not known."""
+        counting = counting_shown(cells, crops, len(cells.unit) // len(crops))
+        if counting is None:
+            return None
+        return lambda some: shown_similarity(reached.chosen(some), start.chosen(some), counting, self.scene)
 
     def _best(self, value: torch.Tensor, heads: Heads, window: float) -> torch.Tensor:
         """Indices of those, by value [H], that are within a window of the best of their crop, `AGAIN` at most; 0 = all."""

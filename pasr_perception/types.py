@@ -69,6 +69,9 @@ class Crop:
         np.ndarray
     )  # [4] bool: that edge of the box lies on (or beyond) the image border, so it says nothing of the object
     detection: Detection
+    shown: np.ndarray | None = (
+        None  # [g, g] float32 0..1, that a cell of the encoder's grid shows the object; None: not asked
+    )
 
 
 @dataclass(frozen=True)

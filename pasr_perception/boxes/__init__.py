@@ -1,5 +1,5 @@
-"""Loose boxes made tight before anything looks through them: `network.py` sees edges, `tighten.py` is the stage."""
+"""Loose boxes made tight before anything looks through them (`tighten.py`), and which of their cells show their objects."""
 
-from pasr_perception.boxes.tighten import Tightener
+from pasr_perception.boxes.tighten import Tight, Tightener
 
-__all__ = ["Tightener"]
+__all__ = ["Tight", "Tightener"]

@@ -73,8 +73,8 @@ class EdgeHead(nn.Module):
     def forward(self, taps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
         """Taps of crops and their boxes [B, 4] in crop pixels -> [B, 4, GRID * FINER] for x_min, y_min, x_max, y_max."""
         far = functional.interpolate(self.far(taps[1]), size=(GRID, GRID), mode="bilinear", align_corners=False)
-        inside_x, inside_y = _inside(box[:, 0], box[:, 2]), _inside(box[:, 1], box[:, 3])  # [B, g]
-        x = torch.cat([self.near(taps[0]), far, _place(box, inside_x, inside_y)], 1)
+        inside_x, inside_y = inside(box)
+        x = torch.cat([self.near(taps[0]), far, placed(box)], 1)
         x = functional.relu(self.mix(x))
         for layer in self.further:
             x = x + functional.relu(layer(x))
@@ -92,14 +92,19 @@ class EdgeHead(nn.Module):
         return self.edges(profile)
 
 
-def _inside(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """How far cells [B, g] along an axis lie between `low` and `high` [B], softly."""
+def inside(box: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far columns and rows [B, g] lie inside boxes [B, 4], softly."""
+    return _between(box[:, 0], box[:, 2]), _between(box[:, 1], box[:, 3])
+
+
+def _between(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     centre = (torch.arange(GRID, device=low.device) + 0.5) * CELL
     return torch.sigmoid((centre - low[:, None]) / SOFT) * torch.sigmoid((high[:, None] - centre) / SOFT)
 
 
-def _place(box: torch.Tensor, inside_x: torch.Tensor, inside_y: torch.Tensor) -> torch.Tensor:
-    """[B, PLACE, g, g]: offset from the box's middle in its sides (x, y), inside, and in line with it."""
+def placed(box: torch.Tensor) -> torch.Tensor:
+    """Of boxes [B, 4], [B, PLACE, g, g]: offset from the box's middle in its sides (x, y), inside, and in line with it."""
+    inside_x, inside_y = inside(box)
     centre = (torch.arange(GRID, device=box.device) + 0.5) * CELL
     middle, side = (box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]
     off = (centre - middle[..., None]) / side[..., None]  # [B, 2, g]

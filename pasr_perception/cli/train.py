@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pasr_perception.cli.terminal import errors_in_words, progress_bar
+
+if TYPE_CHECKING:
+    from pasr_perception.boxes.network import EdgeHead
+    from pasr_perception.boxes.shown import ShownHead
+    from pasr_perception.training.boxes import BoxTraining
 
 train_app = typer.Typer(
     help="Train on meshes: point encoder, global embedding, feature adapter, backbone, box network.",
@@ -38,6 +44,10 @@ def points(
     ] = "cpu",
     exclude: Annotated[list[Path] | None, typer.Option(help="Meshes that must not be used, by id.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    copies: Annotated[
+        int | None,
+        typer.Option(min=0, help="Stretched copies of each mesh to learn from too, instead of the preset's."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     encoder: Annotated[str, typer.Option(help="Image encoder: efficientnet-lite0, dinov2 or dinov3.")] = (
         "efficientnet-lite0"
@@ -61,7 +71,9 @@ def points(
 
         if preset not in PRESETS:
             raise ValueError(f"--preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-        recipe = dataclasses.replace(PRESETS[preset], seed=seed, epochs=epochs or PRESETS[preset].epochs)
+        base = PRESETS[preset]
+        copied = base.copies if copies is None else copies
+        recipe = dataclasses.replace(base, seed=seed, epochs=epochs or base.epochs, copies=copied)
         image_encoder = EncoderConfig(name=encoder, weights=weights, device=device)
         request = TrainRequest(
             output, cache, recipe, encoder=image_encoder, cache_mb=cache_mb, begin_with=begin_with, resume=resume
@@ -173,31 +185,68 @@ def backbone(
         )
 
 
+Crops = Annotated[int, typer.Option(min=1, help="Boxes to learn from; 0.1 MB each.")]
+Steps = Annotated[int, typer.Option(min=0)]
+Seed = Annotated[int, typer.Option(min=0)]
+
+
 @train_app.command()
 def boxes(
     photos: TrainPhotos,
     output: Weights,
     watched: WatchedPhotos = None,
-    crops: Annotated[int, typer.Option(min=1, help="Boxes to learn from; 0.1 MB each.")] = 16000,
-    steps: Annotated[int, typer.Option(min=0)] = 900,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    crops: Crops = 16000,
+    steps: Steps = 900,
+    seed: Seed = 0,
 ) -> None:
     """Train the network that makes loose boxes tight, on collages of synthetic photos."""
     with errors_in_words():
-        from pasr_perception.boxes.weights import save_head
-        from pasr_perception.data.split import TRAIN, VALIDATION
-        from pasr_perception.data.synthetic.photo_set import PhotoSet
         from pasr_perception.training.boxes import BoxTraining, train_boxes
-        from pasr_perception.training.collage import cutouts
 
-        config = BoxTraining(crops=crops, steps=steps, seed=seed)
-        things = cutouts(PhotoSet.open(photos), TRAIN)
-        held_out = cutouts(PhotoSet.open(watched or photos), VALIDATION)
-        with progress_bar(None) as tell:
-            head, card = train_boxes(things, held_out, config, tell)
-        save_head(output, head, card)
-    said, tight = card["held_out"]["said"], card["held_out"]["tightened"]
+        held_out = _on_collages(train_boxes, photos, watched, BoxTraining(crops=crops, steps=steps, seed=seed), output)
+    said, tight = held_out["said"], held_out["tightened"]
     typer.echo(
         f"held-out boxes: edges off by {said['error']:.3f} -> {tight['error']:.3f} of a side, "
         f"overlap {said['iou']:.3f} -> {tight['iou']:.3f}"
     )
+
+
+@train_app.command()
+def shown(
+    photos: TrainPhotos,
+    output: Weights,
+    watched: WatchedPhotos = None,
+    crops: Crops = 12000,
+    steps: Steps = 900,
+    seed: Seed = 0,
+) -> None:
+    """Train the network that sees which part of a box shows its object, on the collages that `boxes` learns from."""
+    with errors_in_words():
+        from pasr_perception.training.boxes import BoxTraining, train_shown
+
+        held_out = _on_collages(train_shown, photos, watched, BoxTraining(crops=crops, steps=steps, seed=seed), output)
+    typer.echo(
+        f"held-out boxes: of cells that show the object and those said to, {held_out['shown']:.3f} are both; "
+        f"{held_out['box']:.3f} if it were all of the box"
+    )
+
+
+def _on_collages(
+    train: Callable[..., tuple[EdgeHead | ShownHead, dict[str, Any]]],
+    photos: Path,
+    watched: Path | None,
+    config: BoxTraining,
+    output: Path,
+) -> dict[str, Any]:
+    """Train a head of the box network and write it; returns its scores on held-out meshes."""
+    from pasr_perception.boxes.weights import save_head
+    from pasr_perception.data.split import TRAIN, VALIDATION
+    from pasr_perception.data.synthetic.photo_set import PhotoSet
+    from pasr_perception.training.collage import cutouts
+
+    things = cutouts(PhotoSet.open(photos), TRAIN)
+    others = cutouts(PhotoSet.open(watched or photos), VALIDATION)
+    with progress_bar(None) as tell:
+        head, card = train(things, others, config, tell)
+    save_head(output, head, card)
+    return card["held_out"]

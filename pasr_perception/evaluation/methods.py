@@ -138,7 +138,7 @@ class OfTightBoxes:
         self._pipeline, self._method = pipeline, method
 
     def ask(self, frame: Frame, detections: Sequence[Detection], true_ids: Sequence[str] | None = None) -> list[Answer]:
-        return self._method.ask(frame, self._pipeline.tightened(frame, detections), true_ids)
+        return self._method.ask(frame, [t.detection for t in self._pipeline.tightened(frame, detections)], true_ids)
 
 
 def make_method(name: str, pipeline: Pipeline, ranker: str = "", seed: int = 0) -> Method:

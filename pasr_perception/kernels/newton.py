@@ -98,6 +98,7 @@ def next_poses(poses: Poses, drawn: Drawn, compared: Compared, raster: Raster, w
 def _model_one(
     cloud: Cloud,
     cells: np.ndarray,
+    counts: np.ndarray,
     rotation: np.ndarray,
     moved: np.ndarray,
     raster: Raster,
@@ -111,7 +112,7 @@ def _model_one(
     pose = Posed(rotation, moved, outlined_room())
     outlined(cloud.outer, rotation, raster, pose.at)
     splat_terms(pixels, pose, raster.size, model)
-    compare_one(cloud, cells, raster, splat, model.value)
+    compare_one(cloud, cells, counts, raster, splat, model.value)
 
 
 def splat_models(poses: Poses, compared: Compared, raster: Raster, robust: float) -> SplatModels:
@@ -126,8 +127,7 @@ def splat_models(poses: Poses, compared: Compared, raster: Raster, robust: float
 
     def one(h: int) -> None:
         model = Model(found.similarity[h : h + 1], found.gradient[h], found.curvature[h])
-        mine = compared.clouds[h], compared.cells[h], poses.rotation[h], poses.moved[h]
-        _model_one(*mine, raster, robust, found.covered[h : h + 1], model)
+        _model_one(*compared.of(h), poses.rotation[h], poses.moved[h], raster, robust, found.covered[h : h + 1], model)
 
     on_all_cores(one, count)
     found.curvature[:] += np.tril(found.curvature, -1).transpose(0, 2, 1)
@@ -139,7 +139,7 @@ def _on_one_point() -> None:
     poses, cloud, cells, raster = one_of_each()
     ones = np.ones(1, np.float32)
     drawn = Drawn(np.ones((1, 4), np.float32), np.zeros((1, 4), bool), ones, ones, ones)
-    compared = Compared([cloud], [cells])
+    compared = Compared([cloud], [cells], [np.ones(len(cells), np.float32)])
     for far in (False, True):
         next_poses(poses, drawn, compared, raster, Way(6, 3.0, 0.0, far))
     splat_models(poses, compared, raster, 3.0)

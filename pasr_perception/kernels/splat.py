@@ -15,6 +15,7 @@ from pasr_perception.kernels.cores import each_on_all_cores
 
 AT_ONCE = 4  # points that share what reading and writing a sum of features costs
 MIN_WEIGHT_SUM = 1e-4  # of a pixel's points together: NormWeightedCompositor's floor
+LEAST_COVERED = 1e-4  # pixels: of a pose that covers none, the mean is 0
 REACH_MARGIN = 1e-3  # pixels; a window this much wider than the radius cannot lose a hit to rounding
 
 
@@ -100,19 +101,20 @@ def mean_cosine(
     count: np.ndarray,
     features: np.ndarray,
     cells: np.ndarray,
+    counts: np.ndarray,
     size: int,
     radius: float,
     out: np.ndarray,
 ) -> None:
-    """Of one hypothesis, from what its pixels take; `radius` is squared."""
+    """Of one hypothesis, from what its pixels take, each counting as much as counts [S*S] say; `radius` is squared."""
     channels, square_radius = features.shape[1], np.float32(radius)
     shown, slots = np.empty(channels, np.float32), (index.shape[1] + AT_ONCE - 1) // AT_ONCE * AT_ONCE
     points, weight = np.zeros(slots, np.int64), np.empty(slots, np.float32)
-    total, covered = np.float32(0), 0
+    total, covered = np.float32(0), np.float32(0)
     for pixel in range(size * size):
         if count[pixel] == 0:
             continue
-        covered += 1
+        covered += counts[pixel]
         shown[:] = 0
         weight[:] = 0  # of those that fill up
         for slot in range(count[pixel]):
@@ -127,8 +129,8 @@ def mean_cosine(
             product += shown[d] * cells[pixel, d]
             square += shown[d] * shown[d]
         if square > 0:
-            total += product / np.sqrt(square)
-    out[0] = total / max(covered, 1)
+            total += counts[pixel] * product / np.sqrt(square)
+    out[0] = total / max(covered, np.float32(LEAST_COVERED))
 
 
 def take(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> Taken:

@@ -66,6 +66,11 @@ class Compared:
 
     clouds: Sequence[Cloud]
     cells: Sequence[np.ndarray]  # [S*S, D] float32 of each one's crop, unit
+    counts: Sequence[np.ndarray]  # [S*S] float32, how much each cell counts
+
+    def of(self, h: int) -> tuple[Cloud, np.ndarray, np.ndarray]:
+        """Those of one hypothesis."""
+        return self.clouds[h], self.cells[h], self.counts[h]
 
 
 @kernel
@@ -78,16 +83,19 @@ def splat_one(points: np.ndarray, rotation: np.ndarray, moved: np.ndarray, raste
 
 
 @kernel
-def compare_one(cloud: Cloud, cells: np.ndarray, raster: Raster, splat: Splat, out: np.ndarray) -> None:
+def compare_one(
+    cloud: Cloud, cells: np.ndarray, counts: np.ndarray, raster: Raster, splat: Splat, out: np.ndarray
+) -> None:
     """Eq. 8 of a cloud's splat with a crop, to out [1]."""
     radius = raster.radius * raster.radius
-    mean_cosine(splat.uv, splat.taken, splat.filled, cloud.features, cells, raster.size, radius, out)
+    mean_cosine(splat.uv, splat.taken, splat.filled, cloud.features, cells, counts, raster.size, radius, out)
 
 
 @kernel
 def _visit(
     cloud: Cloud,
     cells: np.ndarray,
+    counts: np.ndarray,
     rotation: np.ndarray,
     moved: np.ndarray,
     raster: Raster,
@@ -95,7 +103,7 @@ def _visit(
 ) -> None:
     splat = splat_room(cloud.points.shape[0], raster)
     splat_one(cloud.points, rotation, moved, raster, splat)
-    compare_one(cloud, cells, raster, splat, out)
+    compare_one(cloud, cells, counts, raster, splat, out)
 
 
 def visits(poses: Poses, compared: Compared, raster: Raster) -> np.ndarray:
@@ -103,7 +111,7 @@ def visits(poses: Poses, compared: Compared, raster: Raster) -> np.ndarray:
     out = np.empty(len(poses.rotation), np.float32)
 
     def one(h: int) -> None:
-        _visit(compared.clouds[h], compared.cells[h], poses.rotation[h], poses.moved[h], raster, out[h : h + 1])
+        _visit(*compared.of(h), poses.rotation[h], poses.moved[h], raster, out[h : h + 1])
 
     on_all_cores(one, len(out))
     return out
@@ -122,4 +130,4 @@ def one_of_each() -> tuple[Poses, Cloud, np.ndarray, Raster]:
 @trial
 def _on_one_point() -> None:
     poses, cloud, cells, raster = one_of_each()
-    visits(poses, Compared([cloud], [cells]), raster)
+    visits(poses, Compared([cloud], [cells], [np.ones(len(cells), np.float32)]), raster)

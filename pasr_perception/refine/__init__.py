@@ -9,6 +9,7 @@ from pasr_perception.refine.adamw import refine_adamw
 from pasr_perception.refine.newton import polish, refine_newton
 from pasr_perception.refine.outline import outer_points
 from pasr_perception.refine.problem import Boxes, Cells, Clouds, Contest, Hypotheses, Pose, Refined, RenderScene
+from pasr_perception.refine.shown import counting_shown, shown_similarity
 from pasr_perception.refine.similarity import similarity, splat_margin
 
 __all__ = [
@@ -20,9 +21,11 @@ __all__ = [
     "Pose",
     "Refined",
     "RenderScene",
+    "counting_shown",
     "outer_points",
     "polish",
     "refine",
+    "shown_similarity",
     "similarity",
     "splat_margin",
 ]

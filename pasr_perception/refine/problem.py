@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -74,20 +74,22 @@ class Cells:
 
     unit: torch.Tensor  # [B, g * g, D] unit features, or some of their channels
     clouds: Clouds  # that are compared with them
+    counts: torch.Tensor  # [B, g * g] how much each cell counts where a pose covers it
 
     @classmethod
-    def of(cls, maps: torch.Tensor, clouds: Clouds) -> Cells:
-        """Maps [B, D, g, g] of unit features."""
-        return cls(grid_cells(maps), clouds)
+    def of(cls, maps: torch.Tensor, clouds: Clouds, counts: torch.Tensor | None = None) -> Cells:
+        """Maps [B, D, g, g] of unit features; counts [B, g, g]: without, all count alike."""
+        unit = grid_cells(maps)
+        return cls(unit, clouds, unit.new_ones(unit.shape[:2]) if counts is None else counts.flatten(1))
 
     @cached_property
     def narrow(self) -> Cells:
         """The same with leading channels for features."""
-        return Cells(self.clouds.leading(self.unit).contiguous(), self.clouds.narrow)
+        return replace(self, unit=self.clouds.leading(self.unit).contiguous(), clouds=self.clouds.narrow)
 
-    def in_loops(self, crop: int) -> np.ndarray:
-        """One crop's [g * g, D] as the CPU's loops read it."""
-        return self.unit[crop].numpy()
+    def in_loops(self, crop: int) -> tuple[np.ndarray, np.ndarray]:
+        """One crop's [g * g, D] and how much they count [g * g], as the CPU's loops read them."""
+        return self.unit[crop].numpy(), self.counts[crop].numpy()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 
 from pasr_perception.geometry.placement import for_loops, place, project
 from pasr_perception.kernels import placement as kernels
+from pasr_perception.kernels.splat import LEAST_COVERED
 from pasr_perception.refine.problem import Clouds, Pose, RenderScene, grid_cells
 from pasr_perception.render.splat import composite, rasterise, rasterise_all
 
@@ -61,10 +62,11 @@ def seen_features(rendered: Rendered, crop: torch.Tensor, cells: torch.Tensor) -
     return cells.flatten(0, 1).index_select(0, crop[rendered.hypothesis] * cells.shape[1] + rendered.cell)
 
 
-def mean_cosine(rendered: Rendered, cosine: torch.Tensor, count: int) -> torch.Tensor:
-    """Masked mean [count] of cosines [M]."""
-    total = cosine.new_zeros(count).index_add(0, rendered.hypothesis, cosine * rendered.covered)
-    return total / rendered.area(count).clamp(min=1)
+def mean_cosine(rendered: Rendered, cosine: torch.Tensor, counts: torch.Tensor, count: int) -> torch.Tensor:
+    """Masked mean [count] of cosines [M], each counting as much as counts [M] say."""
+    weight, none = counts * rendered.covered, cosine.new_zeros(count)
+    total = none.index_add(0, rendered.hypothesis, cosine * weight)
+    return total / none.index_add(0, rendered.hypothesis, weight).clamp(min=LEAST_COVERED)
 
 
 def splat_margin(scene: RenderScene) -> float:
@@ -99,4 +101,4 @@ def similarity_to_cells(
     rendered = render(Pose.by_outline(rotation), cloud, clouds, scene)
     seen = seen_features(rendered, crop, cells)
     cosine = torch.nn.functional.cosine_similarity(rendered.feature, seen, dim=-1)
-    return mean_cosine(rendered, cosine, len(rotation))
+    return mean_cosine(rendered, cosine, torch.ones_like(cosine), len(rotation))

@@ -71,8 +71,8 @@ class Problem:
     @property
     def in_loops(self) -> Compared:
         """As the CPU's loops read it."""
-        clouds = self.clouds.in_loops
-        return Compared([clouds[c] for c in self.cloud.tolist()], [self.cells.in_loops(c) for c in self.crop.tolist()])
+        clouds, crops = self.clouds.in_loops, [self.cells.in_loops(c) for c in self.crop.tolist()]
+        return Compared([clouds[c] for c in self.cloud.tolist()], [c for c, _ in crops], [n for _, n in crops])
 
     def outline(self, rotation: torch.Tensor) -> Outline:
         return outline(self.outer, rotation, self.scene.view)
@@ -122,7 +122,8 @@ def splat(pose: Pose, problem: Problem) -> Splatted:
     rendered = render(pose, problem.cloud, problem.clouds, problem.scene, everywhere=True)
     seen = seen_features(rendered, problem.crop, problem.cells.unit)
     cosine = (rendered.feature * seen).sum(1) / rendered.feature.norm(dim=1).clamp(min=1e-8)
-    similarity = mean_cosine(rendered, cosine, len(problem.crop))
+    counts = seen_features(rendered, problem.crop, problem.cells.counts[..., None])[:, 0]
+    similarity = mean_cosine(rendered, cosine, counts, len(problem.crop))
     return priced(Splatted(pose, similarity, similarity, rendered, seen, cosine), problem)
 
 

@@ -1,7 +1,7 @@
-"""Training of the box network's head (`boxes/network.py`) on collages of synthetic photos, whose boxes are jittered.
+"""Training of the box network's heads (`boxes/network.py`, `boxes/shown.py`) on collages of synthetic photos with jittered boxes.
 
-What an edge should be is that of what is seen of the object, as most detectors draw it, or, now and then, of all of it. The trunk
-is frozen, so crops become taps once, and an epoch costs the head alone.
+What an edge should be is that of what is seen of the object, as most detectors draw it, or, now and then, of all of it. What cells
+show is what is seen in either case. The trunk is frozen, so crops become taps once, and an epoch costs the head alone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
 
-from pasr_perception.boxes.network import CROP, EdgeHead, Trunk, beliefs, expected, positions, sides
-from pasr_perception.crop import crop_detections, inscribed_ellipse
+from pasr_perception.boxes.network import CROP, GRID, EdgeHead, Trunk, beliefs, expected, inside, positions, sides
+from pasr_perception.boxes.shown import ShownHead
+from pasr_perception.crop import crop_detections, inscribed_ellipse, warp
 from pasr_perception.data.detector import jitter_box
 from pasr_perception.data.synthetic.photo_set import mask_box
 from pasr_perception.encoders.base import image_batch
@@ -37,7 +41,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BoxTraining:
-    """How the head is trained."""
+    """How either head is trained."""
 
     crops: int = 16000
     steps: int = 900
@@ -71,13 +75,15 @@ class Asked:
     box: torch.Tensor  # [N, 4] as said
     true: torch.Tensor  # [N, 4]
     free: torch.Tensor  # [N, 4] bool: edges that are not at the image's border
+    shown: torch.Tensor  # [N, g, g] uint8: share of a cell, of 255, that shows the object
 
     def __len__(self) -> int:
         return len(self.box)
 
     def chosen(self, index: torch.Tensor) -> Asked:
         """Some of them, their taps in float32."""
-        return Asked([t[index].float() for t in self.taps], self.box[index], self.true[index], self.free[index])
+        rest = (t[index] for t in (self.box, self.true, self.free, self.shown))
+        return Asked([t[index].float() for t in self.taps], *rest)
 
 
 @dataclass(frozen=True)
@@ -88,16 +94,32 @@ class BoxScores:
     iou: float
 
 
+@dataclass(frozen=True)
+class Loose:
+    """A detection of a collage's thing, and what is true of it."""
+
+    detection: Detection
+    true: np.ndarray  # [4] box
+    seen: np.ndarray  # [H, W] bool
+
+
 def seen_in(crop: Crop, box: np.ndarray, camera: Camera) -> np.ndarray:
     """The bounds [4] in a crop's pixels of what a box [4] of the image holds (the convention of `crop.virtual_camera`)."""
     uv = project(rays(inscribed_ellipse(box), camera.K) @ crop.R_cam_crop, crop.K_crop)
     return np.concatenate([uv.min(0), uv.max(0)])
 
 
+def shown_cells(crop: Crop, seen: np.ndarray) -> np.ndarray:
+    """Share [g, g] uint8, of 255, of every cell of a crop that shows what is seen [H, W] bool in the image."""
+    image = np.repeat(seen[..., None].astype(np.uint8) * 255, 3, 2)
+    mask = warp(Frame(image, CAMERA), crop.K_crop, crop.R_cam_crop, len(crop.image), beyond=(0, 0, 0))
+    return cv2.resize(mask[..., 0], (GRID, GRID), interpolation=cv2.INTER_AREA)
+
+
 def loose_boxes(
     picture: Collage, jitter: tuple[float, float], whole_share: float, rng: np.random.Generator
-) -> list[tuple[Detection, np.ndarray]]:
-    """Detections of a collage's things, each with its true box [4]; jitter (least, most) of a side."""
+) -> list[Loose]:
+    """Detections of a collage's things; jitter (least, most) of a side."""
     found = []
     for number, whole in enumerate(picture.whole):
         seen = picture.shown == number
@@ -105,7 +127,8 @@ def loose_boxes(
             continue
         for _ in range(EACH):
             true = mask_box(whole if rng.random() < whole_share else seen)
-            found.append((Detection(jitter_box(true, float(rng.uniform(*jitter)), CAMERA, rng)), true))
+            said = jitter_box(true, float(rng.uniform(*jitter)), CAMERA, rng)
+            found.append(Loose(Detection(said), true, seen))
     return found
 
 
@@ -120,23 +143,26 @@ def asked(
         some = _looked_at(collage(things, rng), config, jitter, (trunk, rng))
         parts += [] if some is None else [some]
     taps = [torch.cat(each)[:count] for each in zip(*(p.taps for p in parts), strict=True)]
-    box, true, free = (torch.cat([getattr(p, name) for p in parts])[:count] for name in ("box", "true", "free"))
-    return Asked(taps, box, true, free)
+    rest = (torch.cat([getattr(p, name) for p in parts])[:count] for name in ("box", "true", "free", "shown"))
+    return Asked(taps, *rest)
 
 
 def _looked_at(
     picture: Collage, config: BoxTraining, jitter: tuple[float, float], tools: tuple[Trunk, np.random.Generator]
 ) -> Asked | None:
     trunk, rng = tools
-    true = {id(detection): (detection, box) for detection, box in loose_boxes(picture, jitter, config.whole_share, rng)}
-    crops, _ = crop_detections(Frame(picture.image, CAMERA), [d for d, _ in true.values()], CROP)
+    loose = {id(each.detection): each for each in loose_boxes(picture, jitter, config.whole_share, rng)}
+    crops, _ = crop_detections(Frame(picture.image, CAMERA), [each.detection for each in loose.values()], CROP)
     if not crops:
         return None
     images = image_batch([c.image for c in crops])
-    ends = np.stack([seen_in(c, true[id(c.detection)][1], CAMERA) for c in crops])
+    mine = [loose[id(c.detection)] for c in crops]
+    ends = np.stack([seen_in(c, each.true, CAMERA) for c, each in zip(crops, mine, strict=True)])
+    shown = np.stack([shown_cells(c, each.seen) for c, each in zip(crops, mine, strict=True)])
     box = torch.tensor(np.stack([c.box for c in crops]), dtype=torch.float32)
     free = torch.from_numpy(~np.stack([c.clipped for c in crops]))
-    return Asked([t.half() for t in trunk(images)], box, torch.tensor(ends, dtype=torch.float32), free)
+    true = torch.tensor(ends, dtype=torch.float32)
+    return Asked([t.half() for t in trunk(images)], box, true, free, torch.from_numpy(shown))
 
 
 def objective(logits: torch.Tensor, part: Asked) -> torch.Tensor:
@@ -166,30 +192,83 @@ def scores(box: torch.Tensor, part: Asked) -> BoxScores:
     return BoxScores(float(error.mean()), float(np.mean(overlap)))
 
 
-def train_boxes(
-    things: Sequence[Cutout], held_out: Sequence[Cutout], config: BoxTraining, tell: Progress = lambda *_: None
-) -> tuple[EdgeHead, dict[str, Any]]:
-    """A head and its card: recipe, and scores on collages of other things. Deterministic by the seed, for one number of threads."""
-    part = asked(things, config.crops, config, (0.0, config.jitter), tell)
-    judged = asked(held_out, config.held_out_crops, config, (config.held_out_jitter,) * 2, tell)
-    torch.manual_seed(config.seed)
-    head = EdgeHead()
+def shown_objective(logits: torch.Tensor, part: Asked) -> torch.Tensor:
+    """Cross entropy of what cells show."""
+    return functional.binary_cross_entropy_with_logits(logits, part.shown / 255)
+
+
+@torch.no_grad()
+def shown_overlaps(head: ShownHead, part: Asked, batch: int = 64) -> dict[str, float]:
+    """Mean overlap over union of the cells that truly show the object with the box's, and with those that a head sees."""
+    true, seen = part.shown > 127, list[torch.Tensor]()
+    for index in torch.arange(len(part)).split(batch):
+        some = part.chosen(index)
+        seen.append(head(some.taps, some.box) > 0)
+    across, down = (each > 0.5 for each in inside(part.box))
+
+    def overlap(said: torch.Tensor) -> float:
+        both, either = ((said & true).sum((1, 2)), (said | true).sum((1, 2)))
+        return float((both / either.clamp(min=1)).mean())
+
+    return {"box": overlap(down[:, :, None] & across[:, None, :]), "shown": overlap(torch.cat(seen))}
+
+
+def fit(
+    head: nn.Module,
+    part: Asked,
+    config: BoxTraining,
+    loss_of: Callable[[torch.Tensor, Asked], torch.Tensor],
+    tell: Progress,
+) -> None:
+    """Train a head in place."""
     optimiser = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=config.steps + 1)
-    began, rng = time.perf_counter(), torch.Generator().manual_seed(config.seed)
+    rng = torch.Generator().manual_seed(config.seed)
     for step in range(config.steps):
         some = part.chosen(torch.randint(len(part), (config.batch,), generator=rng))
-        loss = objective(head(some.taps, some.box), some)
+        loss = loss_of(head(some.taps, some.box), some)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         tell(f"loss {loss.item():.3f}", step + 1, config.steps)
+
+
+def train_boxes(
+    things: Sequence[Cutout], held_out: Sequence[Cutout], config: BoxTraining, tell: Progress = lambda *_: None
+) -> tuple[EdgeHead, dict[str, Any]]:
+    """A head and its card: recipe, and scores on collages of other things. Deterministic by the seed, for one number of threads."""
+    began, (part, judged) = time.perf_counter(), _learnt_and_judged(things, held_out, config, tell)
+    torch.manual_seed(config.seed)
+    head = EdgeHead()
+    fit(head, part, config, objective, tell)
     after = scores(tightened(head, judged), judged)
-    card = {
+    found = {"said": dataclasses.asdict(scores(judged.box, judged)), "tightened": dataclasses.asdict(after)}
+    return head, _card(things, config, began, found)
+
+
+def train_shown(
+    things: Sequence[Cutout], held_out: Sequence[Cutout], config: BoxTraining, tell: Progress = lambda *_: None
+) -> tuple[ShownHead, dict[str, Any]]:
+    """`train_boxes` of the head that sees which cells show the object."""
+    began, (part, judged) = time.perf_counter(), _learnt_and_judged(things, held_out, config, tell)
+    torch.manual_seed(config.seed)
+    head = ShownHead()
+    fit(head, part, config, shown_objective, tell)
+    return head, _card(things, config, began, shown_overlaps(head, judged))
+
+
+def _learnt_and_judged(
+    things: Sequence[Cutout], held_out: Sequence[Cutout], config: BoxTraining, tell: Progress
+) -> tuple[Asked, Asked]:
+    part = asked(things, config.crops, config, (0.0, config.jitter), tell)
+    return part, asked(held_out, config.held_out_crops, config, (config.held_out_jitter,) * 2, tell)
+
+
+def _card(things: Sequence[Cutout], config: BoxTraining, began: float, held_out: dict[str, Any]) -> dict[str, Any]:
+    return {
         "recipe": dataclasses.asdict(config),
         "things": len(things),
         "seconds": round(time.perf_counter() - began),
-        "held_out": {"said": dataclasses.asdict(scores(judged.box, judged)), "tightened": dataclasses.asdict(after)},
+        "held_out": held_out,
     }
-    return head, card

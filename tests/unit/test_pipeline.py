@@ -324,9 +324,10 @@ def test_the_box_network_is_loaded_once(bench, library_path: Path, monkeypatch: 
     config = dataclasses.replace(CONFIG, boxes=BoxConfig())
     running = Pipeline(MeshLibrary.open(library_path), bench.encoder, config, CPU)
     frame, detection = bench.photograph("can", pose(bench, "can", ANYWHERE[0], 0.6, (0, 0)))
-    before = running.tightened(frame, [detection])[0].box
+    before = running.tightened(frame, [detection])[0].detection.box
     monkeypatch.setattr("pasr_perception.pipeline.Tightener", lambda *_: pytest.fail("loaded again"))
-    np.testing.assert_array_equal(running.reopened(library_path).tightened(frame, [detection])[0].box, before)
+    after = running.reopened(library_path).tightened(frame, [detection])[0].detection.box
+    np.testing.assert_array_equal(after, before)
 
 
 def test_a_library_without_meshes_is_refused(bench, tmp_path: Path) -> None:
@@ -351,6 +352,8 @@ def test_loose_boxes_are_looked_through_as_tightened_and_named_as_they_came(benc
     assert (looked[:2] > loose.box[:2]).all()
     assert (looked[2:] < loose.box[2:]).all()
     assert pipeline.explain(tight).objects[0].detection is loose
+    assert given.crops[0].shown is None
+    assert tight.crops[0].shown.shape == (bench.encoder.grid, bench.encoder.grid)
 
 
 def test_weights_that_are_none_stop_the_start(bench, library_path: Path, tmp_path: Path) -> None:

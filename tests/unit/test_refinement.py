@@ -121,3 +121,30 @@ def test_what_nobody_compared_before_is_looked_at_all_over(searched: Any) -> Non
 def test_a_window_below_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"refine\.window: expected 0 or more, got -1"):
         RefineConfig(window=-1)
+
+
+def test_candidates_are_judged_by_the_cells_that_show_the_object(searched: Any) -> None:
+    """Their poses, and the similarity that is told, do not change by it."""
+    pipeline, found, maps, crops = searched
+    grid = pipeline.encoder.grid
+
+    def refined(shown: np.ndarray | None, share: float = 1.0) -> list[Candidates]:
+        told = [dataclasses.replace(crop, shown=shown) for crop in crops]
+        return pipeline.refine(found, maps, told, dataclasses.replace(EVERYONE, shown_share=share))
+
+    alike, all_shown, half = (refined(s) for s in (None, np.ones((grid, grid), np.float32), left_half(grid)))
+    unasked, partly = refined(left_half(grid), share=0.0), refined(left_half(grid), share=0.25)
+    for a, b, c, d, e in zip(alike, all_shown, half, unasked, partly, strict=True):
+        torch.testing.assert_close(b.value, a.value, atol=1e-5, rtol=0)
+        assert torch.equal(d.value, a.value)
+        more = c.value - a.value
+        assert more.abs().max() > 0.01
+        torch.testing.assert_close(e.value - a.value, 0.25 * more, atol=1e-5, rtol=0)
+        assert torch.equal(c.similarity, a.similarity)
+        assert torch.equal(c.rotation, a.rotation)
+
+
+def left_half(grid: int) -> np.ndarray:
+    shown = np.zeros((grid, grid), np.float32)
+    shown[:, : grid // 2] = 1
+    return shown

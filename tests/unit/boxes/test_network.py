@@ -18,10 +18,9 @@ from pasr_perception.boxes.network import (
     STEP,
     EdgeHead,
     Trunk,
-    _inside,
-    _place,
     beliefs,
     expected,
+    placed,
     positions,
     sides,
 )
@@ -35,8 +34,7 @@ def random_taps(count: int) -> list[torch.Tensor]:
 
 
 def test_what_is_told_of_the_box_against_a_loop() -> None:
-    inside_x, inside_y = _inside(BOX[:, 0], BOX[:, 2]), _inside(BOX[:, 1], BOX[:, 3])
-    place = _place(BOX, inside_x, inside_y)
+    place = placed(BOX)
 
     def soft(at: float, low: float, high: float) -> float:
         return 1 / (1 + math.exp((low - at) / SOFT)) / (1 + math.exp((at - high) / SOFT))

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pasr_perception.boxes.network import EdgeHead
+from pasr_perception.boxes.shown import ShownHead
 from pasr_perception.boxes.weights import load_head
 from pasr_perception.cli.train import train_app
 from pasr_perception.data.synthetic.photo_set import PhotoSet
@@ -55,10 +56,11 @@ def test_presets_and_exclusions_reach_the_training(bench, asked, tmp_path: Path)
     assert not request.resume
 
 
-def test_epochs_can_be_said(bench, asked, tmp_path: Path) -> None:
-    done = pasr("points", bench.source("can").path, "-o", tmp_path, "--cache", tmp_path, "--epochs", 7, "--resume")
+@pytest.mark.parametrize(("said", "epochs", "copies"), [((), 20, 1), (("--epochs", 7, "--copies", 0), 7, 0)])
+def test_epochs_and_copies_can_be_said(bench, asked, tmp_path: Path, said, epochs: int, copies: int) -> None:
+    done = pasr("points", bench.source("can").path, "-o", tmp_path, "--cache", tmp_path, "--resume", *said)
     assert done.exit_code == 0, done.output
-    assert asked[0][1].train.epochs == 7
+    assert (asked[0][1].train.epochs, asked[0][1].train.copies) == (epochs, copies)
     assert asked[0][1].resume
 
 
@@ -113,7 +115,25 @@ def test_the_box_network_is_trained_on_one_part_and_judged_by_the_other(
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
     assert "held-out boxes: edges off by 0.050 -> 0.030 of a side, overlap 0.800 -> 0.900" in said
-    assert load_head(out)[1] == {"held_out": scores}
+    assert load_head(out, EdgeHead)[1] == {"held_out": scores}
+
+
+def test_what_cells_show_is_learnt_from_the_same_collages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    scores = {"box": 0.4, "shown": 0.7}
+
+    def train(things, held_out, config: BoxTraining, progress) -> tuple[ShownHead, dict]:
+        assert (things, held_out) == ((tmp_path / "a", "train"), (tmp_path / "b", "validation"))
+        assert (config.crops, config.steps, config.seed) == (12000, 7, 2)
+        return ShownHead(), {"held_out": scores}
+
+    monkeypatch.setattr(PhotoSet, "open", lambda path: path)
+    monkeypatch.setattr("pasr_perception.training.collage.cutouts", lambda photos, part: (photos, part))
+    monkeypatch.setattr("pasr_perception.training.boxes.train_shown", train)
+    out = tmp_path / "shown.safetensors"
+    done = pasr("shown", tmp_path / "a", "-o", out, "--watched", tmp_path / "b", "--steps", 7, "--seed", 2)
+    assert done.exit_code == 0, done.output
+    assert "0.700 are both; 0.400 if it were all of the box" in " ".join(done.output.split())
+    assert load_head(out, ShownHead)[1] == {"held_out": scores}
 
 
 def test_errors_are_one_line(bench, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pasr_perception.boxes import Tight
 from pasr_perception.crop import crop_detections
 from pasr_perception.data.records import Truth
 from pasr_perception.encoders.base import EncoderError
@@ -52,8 +53,8 @@ def test_each_names_meshes_with_poses_and_the_given_ones(pipeline, item, name):
 
 @pytest.mark.parametrize("name", ["pooled", "lifted"])
 def test_all_are_asked_about_the_boxes_that_are_looked_through(pipeline, item, name, monkeypatch):
-    def exchanged(frame: Frame, detections: Sequence[Detection]) -> list[Detection]:
-        return [replace(d, box=other.box) for d, other in zip(detections, detections[::-1], strict=True)]
+    def exchanged(frame: Frame, detections: Sequence[Detection]) -> list[Tight]:
+        return [Tight(replace(d, box=other.box)) for d, other in zip(detections, detections[::-1], strict=True)]
 
     monkeypatch.setattr(pipeline, "_tighten", exchanged)
     answers = make_method(name, pipeline).ask(item.frame, item.detections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.boxes.network import CROP, STEP, positions
+from pasr_perception.boxes.network import CELL, CROP, GRID, STEP, positions
 from pasr_perception.crop import crop_detection
 from pasr_perception.data.synthetic.photo_set import mask_box
 from pasr_perception.geometry.boxes import iou
@@ -23,7 +24,10 @@ from pasr_perception.training.boxes import (
     objective,
     scores,
     seen_in,
+    shown_cells,
+    shown_objective,
     train_boxes,
+    train_shown,
 )
 from pasr_perception.training.collage import SIZE, Collage, Cutout, collage
 from pasr_perception.types import Detection, Frame
@@ -81,10 +85,11 @@ def test_true_boxes_are_of_what_is_seen_or_of_all_of_it(heap: Collage) -> None:
             if (heap.shown == n).any()
         }
         assert found
-        for detection, true in found:
-            assert tuple(true) in boxes
-            off = np.abs(detection.box - true) / np.tile(true[2:] - true[:2], 2)
+        for loose in found:
+            assert tuple(loose.true) in boxes
+            off = np.abs(loose.detection.box - loose.true) / np.tile(loose.true[2:] - loose.true[:2], 2)
             assert off.max() <= 0.1 + 1e-9
+            assert any(np.array_equal(loose.seen, heap.shown == n) for n in range(len(heap.whole)))
 
 
 def test_a_box_seen_through_its_own_crop_is_the_crops_box(heap: Collage) -> None:
@@ -95,7 +100,7 @@ def test_a_box_seen_through_its_own_crop_is_the_crops_box(heap: Collage) -> None
 def hand_made(free: bool = True) -> Asked:
     box = torch.tensor([[60.0, 60, 160, 110]])
     true = box + torch.tensor([[5.0, 0, 0, 5]])
-    return Asked([], box, true, torch.full((1, 4), free))
+    return Asked([], box, true, torch.full((1, 4), free), torch.zeros(1, GRID, GRID, dtype=torch.uint8))
 
 
 def peaked(part: Asked, at: torch.Tensor) -> torch.Tensor:
@@ -122,12 +127,43 @@ def test_as_many_are_asked_about_as_wanted() -> None:
     assert len(part) == 10
     assert [len(t) for t in part.taps] == [10, 10]
     assert part.true.shape == part.free.shape == (10, 4)
+    assert part.shown.shape == (10, GRID, GRID)
 
 
 def test_training_tightens_boxes_of_other_things_and_repeats_itself() -> None:
     head, card = train_boxes(things(1), things(2), QUICK)
     assert card["held_out"]["tightened"]["error"] < 0.9 * card["held_out"]["said"]["error"]
     again, _ = train_boxes(things(1), things(2), QUICK)
+    assert all(torch.equal(a, b) for a, b in zip(head.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_cells_show_what_is_seen_through_them() -> None:
+    box = np.array([200.0, 150, 320, 270])
+    crop = crop_detection(Frame(np.zeros((SIZE[1], SIZE[0], 3), np.uint8), CAMERA), Detection(box), CROP)
+    seen = np.zeros((SIZE[1], SIZE[0]), bool)
+    seen[150:270, 200:260] = True  # the left half of the box
+    share = shown_cells(crop, seen) / 255
+    low, high = crop.box[:2] / CELL, crop.box[2:] / CELL
+    assert share.sum() == pytest.approx((high - low).prod() / 2, rel=0.05)
+    assert share[GRID // 2, math.ceil(low[0])] == 1
+    assert share[GRID // 2, math.floor(high[0]) - 1] == 0
+    assert share[0].max() == 0
+
+
+def test_the_objective_of_cells_wants_what_they_show() -> None:
+    part = dataclasses.replace(hand_made(), shown=torch.tensor([[[255, 0]]], dtype=torch.uint8))
+    right, undecided, wrong = (torch.tensor([[[x, -x]]]) for x in (9.0, 0.0, -9.0))
+    assert float(shown_objective(right, part)) < 1e-3
+    assert float(shown_objective(undecided, part)) == pytest.approx(math.log(2))
+    assert float(shown_objective(wrong, part)) == pytest.approx(9, abs=1e-3)
+
+
+def test_training_sees_what_boxes_show_of_other_things_and_repeats_itself() -> None:
+    head, card = train_shown(things(1), things(2), QUICK)
+    _, untrained = train_shown(things(1), things(2), dataclasses.replace(QUICK, steps=0))
+    assert card["held_out"]["box"] == untrained["held_out"]["box"]
+    assert card["held_out"]["shown"] > untrained["held_out"]["shown"] + 0.2
+    again, _ = train_shown(things(1), things(2), QUICK)
     assert all(torch.equal(a, b) for a, b in zip(head.state_dict().values(), again.state_dict().values(), strict=True))
 
 
