@@ -51,7 +51,8 @@ class Shown:
         """The same over a grid on another crop of the same image: [grid, grid] float32; 0 off what was seen."""
         centre = (np.arange(grid) + 0.5) * (len(crop.image) / grid)
         uv = np.stack(np.meshgrid(centre, centre), -1).reshape(-1, 2)
-        at = project(rays(uv, crop.K_crop) @ crop.R_cam_crop.T @ self.crop.R_cam_crop, self.crop.K_crop)
+        seen = project(rays(uv, crop.K_crop) @ crop.R_cam_crop.T @ self.crop.R_cam_crop, self.crop.K_crop)
+        at = np.nan_to_num(seen, nan=-CROP.size)  # behind that camera
         x, y = (at * (GRID / CROP.size) - 0.5).astype(np.float32).reshape(grid, grid, 2).transpose(2, 0, 1)
         return cv2.remap(self.belief, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
 

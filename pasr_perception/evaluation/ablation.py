@@ -165,6 +165,7 @@ def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Beside], a
             "Newton": replace(default, polish=0),
             "Newton and polish (default)": default,
             "the same, no contours": replace(default, contour_weight=0),
+            "the same, all cells alike": replace(default, shown_share=0),
             "1 Newton step, 1 polish": replace(default, iterations=1, polish=1),
             "3 Newton steps, 3 polishes": replace(default, iterations=3, polish=3),
         },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,13 @@ def test_a_box_to_the_right_sees_less_of_it_and_one_elsewhere_nothing() -> None:
     # 20 pixels are a quarter of the box's side, which fills 0.62 of the crop
     assert (right > 0.5).mean() == pytest.approx(0.5 - 0.62 / 4, abs=0.02)
     assert seen.over(crop_of(np.array([230.0, 150, 310, 230])), GRID).max() == 0
+
+
+def test_what_lies_behind_the_camera_that_saw_shows_nothing() -> None:
+    crop = crop_of(BOX)
+    about = dataclasses.replace(crop, R_cam_crop=crop.R_cam_crop @ np.diag([-1.0, 1.0, -1.0]))
+    everywhere = Shown(crop, np.ones((GRID, GRID), np.float32))
+    assert everywhere.over(about, GRID).max() == 0
 
 
 def test_crops_carry_what_was_seen_and_nothing_where_nothing_was() -> None:
