@@ -97,6 +97,14 @@ def test_a_backbone_is_tuned_on_one_part_and_watched_on_the_other(
     assert load_backbone(out, NAME, len(TAPS)).card["validation"]["tuned"]["matched"] == 0.75
 
 
+@pytest.fixture
+def told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut-outs that are folder and part of the split."""
+    monkeypatch.setattr(PhotoSet, "open", lambda path: path)
+    monkeypatch.setattr("pasr_perception.training.collage.cutouts", lambda photos, part: (photos, part))
+
+
+@pytest.mark.usefixtures("told_apart")
 def test_the_box_network_is_trained_on_one_part_and_judged_by_the_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -107,8 +115,6 @@ def test_the_box_network_is_trained_on_one_part_and_judged_by_the_other(
         assert (config.crops, config.steps, config.seed) == (9, 7, 2)
         return EdgeHead(), {"held_out": scores}
 
-    monkeypatch.setattr(PhotoSet, "open", lambda path: path)
-    monkeypatch.setattr("pasr_perception.training.collage.cutouts", lambda photos, part: (photos, part))
     monkeypatch.setattr("pasr_perception.training.boxes.train_boxes", train)
     out = tmp_path / "boxes.safetensors"
     done = pasr("boxes", tmp_path / "a", "-o", out, "--crops", 9, "--steps", 7, "--seed", 2)
@@ -118,6 +124,7 @@ def test_the_box_network_is_trained_on_one_part_and_judged_by_the_other(
     assert load_head(out, EdgeHead)[1] == {"held_out": scores}
 
 
+@pytest.mark.usefixtures("told_apart")
 def test_what_cells_show_is_learnt_from_the_same_collages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     scores = {"box": 0.4, "shown": 0.7}
 
@@ -126,8 +133,6 @@ def test_what_cells_show_is_learnt_from_the_same_collages(monkeypatch: pytest.Mo
         assert (config.crops, config.steps, config.seed) == (12000, 7, 2)
         return ShownHead(), {"held_out": scores}
 
-    monkeypatch.setattr(PhotoSet, "open", lambda path: path)
-    monkeypatch.setattr("pasr_perception.training.collage.cutouts", lambda photos, part: (photos, part))
     monkeypatch.setattr("pasr_perception.training.boxes.train_shown", train)
     out = tmp_path / "shown.safetensors"
     done = pasr("shown", tmp_path / "a", "-o", out, "--watched", tmp_path / "b", "--steps", 7, "--seed", 2)
