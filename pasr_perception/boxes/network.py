@@ -57,14 +57,30 @@ class Trunk(nn.Module):
         return taps
 
 
-class EdgeHead(nn.Module):
-    """Taps and boxes -> logits of every edge's position."""
+class MixedTaps(nn.Module):
+    """What heads have in common: both taps and the box's place, mixed into one map."""
 
-    def __init__(self) -> None:
+    def __init__(self, dilations: tuple[int, ...]) -> None:
+        """`dilations`: how far the layers after the first look."""
         super().__init__()
         self.near, self.far = (nn.Conv2d(c, WIDTH, 1) for c in CHANNELS)
         self.mix = nn.Conv2d(2 * WIDTH + PLACE, WIDTH, 3, padding=1)
-        self.further = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in range(2))
+        self.further = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=d, dilation=d) for d in dilations)
+
+    def mixed(self, taps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
+        """Taps of crops and their boxes [B, 4] in crop pixels -> [B, WIDTH, GRID, GRID]."""
+        far = functional.interpolate(self.far(taps[1]), size=(GRID, GRID), mode="bilinear", align_corners=False)
+        x = functional.relu(self.mix(torch.cat([self.near(taps[0]), far, placed(box)], 1)))
+        for layer in self.further:
+            x = x + functional.relu(layer(x))
+        return x
+
+
+class EdgeHead(MixedTaps):
+    """Taps and boxes -> logits of every edge's position."""
+
+    def __init__(self) -> None:
+        super().__init__(dilations=(1, 1))
         self.along = nn.ModuleList(nn.Conv1d(c, WIDTH, 3, padding=1) for c in (2 * WIDTH, WIDTH))
         self.edges = nn.ConvTranspose1d(WIDTH, 2, FINER, stride=FINER)
         nn.init.zeros_(self.edges.weight)  # untrained, all positions are alike and edges stay about where they are
@@ -72,12 +88,8 @@ class EdgeHead(nn.Module):
 
     def forward(self, taps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
         """Taps of crops and their boxes [B, 4] in crop pixels -> [B, 4, GRID * FINER] for x_min, y_min, x_max, y_max."""
-        far = functional.interpolate(self.far(taps[1]), size=(GRID, GRID), mode="bilinear", align_corners=False)
         inside_x, inside_y = inside(box)
-        x = torch.cat([self.near(taps[0]), far, placed(box)], 1)
-        x = functional.relu(self.mix(x))
-        for layer in self.further:
-            x = x + functional.relu(layer(x))
+        x = self.mixed(taps, box)
         left_right, up_down = self._folded(x, inside_y), self._folded(x.transpose(2, 3), inside_x)
         return torch.stack([left_right[:, 0], up_down[:, 0], left_right[:, 1], up_down[:, 1]], 1)
 

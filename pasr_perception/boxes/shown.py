@@ -12,32 +12,24 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from pasr_perception.boxes.network import CHANNELS, CROP, GRID, PLACE, WIDTH, placed
+from pasr_perception.boxes.network import CROP, GRID, WIDTH, MixedTaps
 from pasr_perception.geometry.camera import project, rays
 from pasr_perception.types import Crop
 
 DILATIONS = (1, 2, 4, 8)  # of the layers that see what is further away
 
 
-class ShownHead(nn.Module):
+class ShownHead(MixedTaps):
     """Taps and boxes -> logits of every cell's showing the object."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.near, self.far = (nn.Conv2d(c, WIDTH, 1) for c in CHANNELS)
-        self.mix = nn.Conv2d(2 * WIDTH + PLACE, WIDTH, 3, padding=1)
-        self.further = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=d, dilation=d) for d in DILATIONS)
+        super().__init__(DILATIONS)
         self.out = nn.Conv2d(WIDTH, 1, 1)
 
     def forward(self, taps: list[torch.Tensor], box: torch.Tensor) -> torch.Tensor:
         """Taps of crops and their boxes [B, 4] in crop pixels -> [B, GRID, GRID]."""
-        far = functional.interpolate(self.far(taps[1]), size=(GRID, GRID), mode="bilinear", align_corners=False)
-        x = functional.relu(self.mix(torch.cat([self.near(taps[0]), far, placed(box)], 1)))
-        for layer in self.further:
-            x = x + functional.relu(layer(x))
-        return self.out(x)[:, 0]
+        return self.out(self.mixed(taps, box))[:, 0]
 
 
 @dataclass(frozen=True)

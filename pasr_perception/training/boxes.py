@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from pasr_perception.boxes.network import CROP, GRID, EdgeHead, Trunk, beliefs, expected, inside, positions, sides
 from pasr_perception.boxes.shown import ShownHead
+from pasr_perception.boxes.weights import AnyHead
 from pasr_perception.crop import crop_detections, inscribed_ellipse, warp
 from pasr_perception.data.detector import jitter_box
 from pasr_perception.data.synthetic.photo_set import mask_box
@@ -234,41 +235,49 @@ def fit(
         tell(f"loss {loss.item():.3f}", step + 1, config.steps)
 
 
+def edge_scores(head: EdgeHead, part: Asked) -> dict[str, Any]:
+    """Of the boxes as said, and as a head moves them."""
+    after = scores(tightened(head, part), part)
+    return {"said": dataclasses.asdict(scores(part.box, part)), "tightened": dataclasses.asdict(after)}
+
+
+@dataclass(frozen=True)
+class Lesson(Generic[AnyHead]):
+    """What one of the heads learns."""
+
+    head: type[AnyHead]
+    loss_of: Callable[[torch.Tensor, Asked], torch.Tensor]
+    judged_by: Callable[[AnyHead, Asked], dict[str, Any]]
+
+
 def train_boxes(
     things: Sequence[Cutout], held_out: Sequence[Cutout], config: BoxTraining, tell: Progress = lambda *_: None
 ) -> tuple[EdgeHead, dict[str, Any]]:
     """A head and its card: recipe, and scores on collages of other things. Deterministic by the seed, for one number of threads."""
-    began, (part, judged) = time.perf_counter(), _learnt_and_judged(things, held_out, config, tell)
-    torch.manual_seed(config.seed)
-    head = EdgeHead()
-    fit(head, part, config, objective, tell)
-    after = scores(tightened(head, judged), judged)
-    found = {"said": dataclasses.asdict(scores(judged.box, judged)), "tightened": dataclasses.asdict(after)}
-    return head, _card(things, config, began, found)
+    return _taught(Lesson(EdgeHead, objective, edge_scores), things, held_out, config, tell)
 
 
 def train_shown(
     things: Sequence[Cutout], held_out: Sequence[Cutout], config: BoxTraining, tell: Progress = lambda *_: None
 ) -> tuple[ShownHead, dict[str, Any]]:
     """`train_boxes` of the head that sees which cells show the object."""
-    began, (part, judged) = time.perf_counter(), _learnt_and_judged(things, held_out, config, tell)
-    torch.manual_seed(config.seed)
-    head = ShownHead()
-    fit(head, part, config, shown_objective, tell)
-    return head, _card(things, config, began, shown_overlaps(head, judged))
+    return _taught(Lesson(ShownHead, shown_objective, shown_overlaps), things, held_out, config, tell)
 
 
-def _learnt_and_judged(
-    things: Sequence[Cutout], held_out: Sequence[Cutout], config: BoxTraining, tell: Progress
-) -> tuple[Asked, Asked]:
+def _taught(
+    lesson: Lesson[AnyHead], things: Sequence[Cutout], held_out: Sequence[Cutout], config: BoxTraining, tell: Progress
+) -> tuple[AnyHead, dict[str, Any]]:
+    began = time.perf_counter()
     part = asked(things, config.crops, config, (0.0, config.jitter), tell)
-    return part, asked(held_out, config.held_out_crops, config, (config.held_out_jitter,) * 2, tell)
-
-
-def _card(things: Sequence[Cutout], config: BoxTraining, began: float, held_out: dict[str, Any]) -> dict[str, Any]:
-    return {
+    judged = asked(held_out, config.held_out_crops, config, (config.held_out_jitter,) * 2, tell)
+    torch.manual_seed(config.seed)
+    head = lesson.head()
+    fit(head, part, config, lesson.loss_of, tell)
+    found = lesson.judged_by(head, judged)
+    seconds = round(time.perf_counter() - began)
+    return head, {
         "recipe": dataclasses.asdict(config),
         "things": len(things),
-        "seconds": round(time.perf_counter() - began),
-        "held_out": held_out,
+        "seconds": seconds,
+        "held_out": found,
     }
