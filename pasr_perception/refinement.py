@@ -27,7 +27,6 @@ from pasr_perception.refine import (
     Contest,
     Hypotheses,
     Pose,
-    Refined,
     RenderScene,
     counting_shown,
     polish,
@@ -106,7 +105,7 @@ class Ends:
     rendered: Pose  # where splats fit
     pose: Pose  # where the points are: of a rendering that was scaled, without the margin of its splats
     similarity: torch.Tensor  # [H]
-    where_shown: Callable[[torch.Tensor], torch.Tensor] | None  # similarity of some [k] where crops show their objects
+    where_shown: Callable[[torch.Tensor], torch.Tensor] | None = None  # of some [k], over cells that show their objects
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class Refinement:
             candidates = self._by_contours(candidates, worth.split(heads.sizes))
             still = (self._near(c, config.window) for c in candidates)
             heads = Heads.of(candidates, [min(*n, config.top_k) for n in zip(still, near, strict=True)], self.device)
-        cells = Cells.of(maps.flatten(0, 1), scenery.clouds)
+        cells = counting_shown(Cells.of(maps.flatten(0, 1), scenery.clouds), crops, maps.shape[1])
         start = self._start(heads, scenery, maps.shape[1])
         if not compared:
             start = replace(start, similarity=None)
@@ -149,8 +148,12 @@ class Refinement:
         shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
         scaled = result.log_scale + splat_margin(self.scene) * (result.log_scale != 0)
         pose = Pose(back @ result.rotation, shift, result.log_scale)
-        shown = self._where_shown(start, result, cells, crops) if config.shown_share > 0 else None
-        ends = Ends(pose, replace(pose, log_scale=scaled), result.similarity, shown)
+        ends = Ends(pose, replace(pose, log_scale=scaled), result.similarity)
+        if config.shown_share > 0 and any(crop.shown is not None for crop in crops):
+            ends = replace(
+                ends,
+                where_shown=lambda some: shown_similarity(result.chosen(some), start.chosen(some), cells, self.scene),
+            )
         value, agreement = self._valued(heads, ends, scenery, config, config.window if compared else 0)
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             first = best_of_each(self.space.rivals.margin(value.cpu(), heads.mesh), heads.sizes).to(self.device)
@@ -209,15 +212,6 @@ class Refinement:
             more = ends.where_shown(best) - ends.similarity[best]
             value = value.index_add(0, best, config.shown_share * more)
         return value, agreement
-
-    def _where_shown(
-        self, start: Hypotheses, reached: Refined, cells: Cells, crops: Sequence[Crop]
-    ) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        """What says how similar some of those that were refined are where crops show their objects; None where it is not known."""
-        counting = counting_shown(cells, crops, len(cells.unit) // len(crops))
-        if counting is None:
-            return None
-        return lambda some: shown_similarity(reached.chosen(some), start.chosen(some), counting, self.scene)
 
     def _best(self, value: torch.Tensor, heads: Heads, window: float) -> torch.Tensor:
         """Indices of those, by value [H], that are within a window of the best of their crop, `AGAIN` at most; 0 = all."""

@@ -15,7 +15,7 @@ from pasr_perception.library.resident import ResidentLibrary
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.lift import LiftError
 from pasr_perception.rank import Ranked
-from pasr_perception.refine import Boxes, Hypotheses, Refined, RenderScene, splat_margin
+from pasr_perception.refine import Boxes, Hypotheses, Pose, RenderScene, splat_margin
 from pasr_perception.refine.covariance import Noise, pose_rate, spun, turned_back, unknowns_covariance
 from pasr_perception.refine.template import Problem
 from pasr_perception.types import Camera, Crop
@@ -50,11 +50,11 @@ class Uncertainty:
         unknowns = turned_back(found, back.double()).cpu().numpy()
         return [self._of_pose(*each, camera) for each in zip(unknowns, ranked, crops, strict=True)]
 
-    def _reached(self, rotation: torch.Tensor, displacement: torch.Tensor, back: torch.Tensor) -> Refined:
+    def _reached(self, rotation: torch.Tensor, displacement: torch.Tensor, back: torch.Tensor) -> Pose:
         """Where refinement ended, in the turned crops, of what is told of crops as they were."""
         shift = (back[:, :2, :2].transpose(1, 2) @ displacement[:, :2, None])[..., 0]
         log_scale = displacement[:, 2] - splat_margin(self.scene) * (displacement[:, 2] != 0)
-        return Refined(rotation, torch.zeros_like(log_scale), shift, log_scale)
+        return Pose(rotation, shift, log_scale)
 
     def _of_pose(self, unknowns: np.ndarray, ranked: Ranked, crop: Crop, camera: Camera) -> np.ndarray | None:
         mesh = ranked.mesh_index[0]

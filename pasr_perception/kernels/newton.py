@@ -112,7 +112,9 @@ def _model_one(
     pose = Posed(rotation, moved, outlined_room())
     outlined(cloud.outer, rotation, raster, pose.at)
     splat_terms(pixels, pose, raster.size, model)
-    compare_one(cloud, cells, counts, raster, splat, model.value)
+    cosines = np.empty(2, np.float32)
+    compare_one(cloud, cells, counts, raster, splat, cosines)
+    model.value[0] = cosines[0]
 
 
 def splat_models(poses: Poses, compared: Compared, raster: Raster, robust: float) -> SplatModels:

@@ -95,7 +95,7 @@ def add_four(features: np.ndarray, points: np.ndarray, weight: np.ndarray, at: i
 
 
 @kernel
-def mean_cosine(
+def mean_cosines(
     uv: np.ndarray,
     index: np.ndarray,
     count: np.ndarray,
@@ -106,15 +106,16 @@ def mean_cosine(
     radius: float,
     out: np.ndarray,
 ) -> None:
-    """Of one hypothesis, from what its pixels take, each counting as much as counts [S*S] say; `radius` is squared."""
+    """Of one hypothesis, from what its pixels take: all alike, and as much as counts [S*S] say, to out [2]; `radius` is squared."""
     channels, square_radius = features.shape[1], np.float32(radius)
     shown, slots = np.empty(channels, np.float32), (index.shape[1] + AT_ONCE - 1) // AT_ONCE * AT_ONCE
     points, weight = np.zeros(slots, np.int64), np.empty(slots, np.float32)
-    total, covered = np.float32(0), np.float32(0)
+    total, covered, counted, weighed = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     for pixel in range(size * size):
         if count[pixel] == 0:
             continue
-        covered += counts[pixel]
+        covered += 1
+        counted += counts[pixel]
         shown[:] = 0
         weight[:] = 0  # of those that fill up
         for slot in range(count[pixel]):
@@ -129,8 +130,10 @@ def mean_cosine(
             product += shown[d] * cells[pixel, d]
             square += shown[d] * shown[d]
         if square > 0:
-            total += counts[pixel] * product / np.sqrt(square)
+            total += product / np.sqrt(square)
+            weighed += counts[pixel] * product / np.sqrt(square)
     out[0] = total / max(covered, np.float32(LEAST_COVERED))
+    out[1] = weighed / max(counted, np.float32(LEAST_COVERED))
 
 
 def take(uv: np.ndarray, depth: np.ndarray, splatting: Splatting) -> Taken:

@@ -12,7 +12,7 @@ import numpy as np
 from pasr_perception.kernels.compiled import kernel, made_in_kernels, trial
 from pasr_perception.kernels.cores import on_all_cores
 from pasr_perception.kernels.placement import View, project_one
-from pasr_perception.kernels.splat import REACH_MARGIN, Splatting, mean_cosine, take_one
+from pasr_perception.kernels.splat import REACH_MARGIN, Splatting, mean_cosines, take_one
 from pasr_perception.kernels.surface import Cloud
 
 
@@ -86,9 +86,9 @@ def splat_one(points: np.ndarray, rotation: np.ndarray, moved: np.ndarray, raste
 def compare_one(
     cloud: Cloud, cells: np.ndarray, counts: np.ndarray, raster: Raster, splat: Splat, out: np.ndarray
 ) -> None:
-    """Eq. 8 of a cloud's splat with a crop, to out [1]."""
+    """Eq. 8 of a cloud's splat with a crop, over all cells alike and as much as they count, to out [2]."""
     radius = raster.radius * raster.radius
-    mean_cosine(splat.uv, splat.taken, splat.filled, cloud.features, cells, counts, raster.size, radius, out)
+    mean_cosines(splat.uv, splat.taken, splat.filled, cloud.features, cells, counts, raster.size, radius, out)
 
 
 @kernel
@@ -107,11 +107,11 @@ def _visit(
 
 
 def visits(poses: Poses, compared: Compared, raster: Raster) -> np.ndarray:
-    """Eq. 8 [H] float32 of hypotheses at poses."""
-    out = np.empty(len(poses.rotation), np.float32)
+    """Eq. 8 [H, 2] float32 of hypotheses at poses, over all cells alike and as much as they count."""
+    out = np.empty((len(poses.rotation), 2), np.float32)
 
     def one(h: int) -> None:
-        _visit(*compared.of(h), poses.rotation[h], poses.moved[h], raster, out[h : h + 1])
+        _visit(*compared.of(h), poses.rotation[h], poses.moved[h], raster, out[h])
 
     on_all_cores(one, len(out))
     return out

@@ -22,7 +22,7 @@ from pasr_perception.geometry.placement import for_loops
 from pasr_perception.kernels.newton import splat_models
 from pasr_perception.lift import displaced, lift_rate, lift_translation
 from pasr_perception.refine.newton import splat_model
-from pasr_perception.refine.problem import Boxes, Pose, Refined
+from pasr_perception.refine.problem import Boxes, Pose
 from pasr_perception.refine.quadratic import edges_rate
 from pasr_perception.refine.template import Problem, cut_template, splat
 from pasr_perception.types import Camera, Crop
@@ -41,14 +41,13 @@ class Noise:
 
 
 @torch.inference_mode()
-def unknowns_covariance(problem: Problem, reached: Refined, boxes: Boxes, noise: Noise) -> torch.Tensor:
+def unknowns_covariance(problem: Problem, pose: Pose, boxes: Boxes, noise: Noise) -> torch.Tensor:
     """The covariances [H, 6, 6] of rotation tangents (radians, crop axes), shifts (crop sizes) and log scales.
 
     `boxes` are the detections' in the crops, whether or not refinement looked at them.
     """
     unknowns = problem.config.unknowns if problem.config.moves_in_image else 3
     problem = replace(problem, boxes=None, config=replace(problem.config, unknowns=unknowns))
-    pose = Pose(reached.rotation, reached.shift, reached.log_scale)
     similarity, pixels, curvature = (_curved_in_loops if for_loops(problem.cells.unit) else _curved)(pose, problem)
     variance = 2 * (1 - similarity).clamp(min=1e-3) / problem.cells.unit.shape[-1]
     information = _by_boxes(pose, boxes, problem, noise)

@@ -73,24 +73,23 @@ def refine_newton(start: Hypotheses, clouds: Clouds, cells: Cells, scene: Render
     """Maximise similarity less coverage cost; returns the best pose that was splatted, start included."""
     problem = Problem.of(start, clouds, cells, scene, config)
     pose = Pose.by_outline(start.rotation)
-    similarity = visit(pose, problem).similarity if start.similarity is None else start.similarity
-    settled = Refined.of(pose, similarity)
+    found = visit(pose, problem) if start.similarity is None else Visited.before(pose, start.similarity)
+    settled = found.settled
     if not config.iterations:
         return settled
     # encoders differ in how similar a match is, and in how much of that a movement changes
-    problem = replace(problem, toll=config.coverage_weight * similarity.clamp(min=LEAST_SIMILARITY))
-    trust, damping = torch.full_like(similarity, TRUST), torch.full_like(similarity, DAMPING)
-    start_value = priced(Visited(pose, similarity, similarity), problem).value
-    state = Search(problem, pose, start_value, similarity, trust, damping)
+    problem = replace(problem, toll=config.coverage_weight * found.similarity.clamp(min=LEAST_SIMILARITY))
+    trust, damping = (torch.full_like(found.similarity, each) for each in (TRUST, DAMPING))
+    state = Search(problem, priced(found, problem), trust, damping)
     left = torch.arange(len(trust), device=trust.device)  # of the hypotheses, those still refined
     finest = max(min(CARRIED, config.iterations), config.iterations - config.iterations // 2)  # begins with splat steps
     for iteration in range(config.iterations):
         far = iteration < finest
-        ahead = next_pose(state.problem, state.pose, state.trust, state.damping, far)
+        ahead = next_pose(state.problem, state.best.pose, state.trust, state.damping, far)
         state = state.after(visit(ahead, state.problem), far)
-        settled = settled.replaced(Refined.of(state.pose, state.similarity), left)
+        settled = settled.replaced(state.best.settled, left)
         if iteration == 0 and start.contest is not None:
-            left = start.contest.finalists(state.value, config.finalists)
+            left = start.contest.finalists(state.best.value, config.finalists)
             state = state.chosen(left)
     return settled
 
@@ -100,25 +99,20 @@ class Search:
     """How far H hypotheses have come."""
 
     problem: Problem
-    pose: Pose
-    value: torch.Tensor  # [H] the best so far
-    similarity: torch.Tensor  # [H] at that pose
+    best: Visited  # so far
     trust: torch.Tensor  # [H]
     damping: torch.Tensor  # [H]
 
     def chosen(self, index: torch.Tensor) -> Search:
         """Some of them."""
-        rest = (t[index] for t in (self.value, self.similarity, self.trust, self.damping))
-        return Search(self.problem.chosen(index), self.pose.chosen(index), *rest)
+        return Search(self.problem.chosen(index), self.best.chosen(index), self.trust[index], self.damping[index])
 
     def after(self, found: Visited, far: bool) -> Search:
         """With what the next poses turned out to be: the better ones are taken."""
-        better = found.value > self.value
+        better = found.value > self.best.value
         return replace(
             self,
-            pose=self.pose.replaced(found.pose, better),
-            value=torch.maximum(self.value, found.value),
-            similarity=torch.where(better, found.similarity, self.similarity),
+            best=self.best.replaced(found, better),
             trust=torch.where(better, self.trust, SHRINK * self.trust),
             damping=self.damping if far else self.damping * torch.where(better, RELAX, STIFFEN),
         )
@@ -138,14 +132,10 @@ def polish(
     problem = Problem.of(around, clouds, maps, scene, RefineConfig())
     for number in range(rounds):
         rotation = (_diagonal_turns(number, row.device) @ reached.rotation[:, None]).flatten(0, 1)
-        similarity = visit(Pose(rotation, reached.shift[each], reached.log_scale[each]), problem).similarity
-        similarity, best = similarity.view(-1, DIAGONALS).max(1)
-        better = similarity > reached.similarity
-        reached = replace(
-            reached,
-            rotation=torch.where(better[:, None, None], rotation[row * DIAGONALS + best], reached.rotation),
-            similarity=torch.maximum(similarity, reached.similarity),
-        )
+        found = visit(Pose(rotation, reached.shift[each], reached.log_scale[each]), problem)
+        best = row * DIAGONALS + found.similarity.view(-1, DIAGONALS).argmax(1)
+        before = Visited(reached.pose, reached.similarity, reached.similarity, reached.where_shown)
+        reached = before.replaced(found.chosen(best), found.similarity[best] > reached.similarity).settled
     return reached
 
 

@@ -74,7 +74,7 @@ class Cells:
 
     unit: torch.Tensor  # [B, g * g, D] unit features, or some of their channels
     clouds: Clouds  # that are compared with them
-    counts: torch.Tensor  # [B, g * g] how much each cell counts where a pose covers it
+    counts: torch.Tensor  # [B, g * g] how much each cell counts in `Visited.where_shown`
 
     @classmethod
     def of(cls, maps: torch.Tensor, clouds: Clouds, counts: torch.Tensor | None = None) -> Cells:
@@ -225,14 +225,22 @@ class Refined:
     similarity: torch.Tensor  # [H] eq. 8 at that pose
     shift: torch.Tensor  # [H, 2] crop sizes
     log_scale: torch.Tensor  # [H]
+    where_shown: torch.Tensor  # [H] eq. 8 there over cells as much as they count, NaN where nobody looked
 
     @classmethod
-    def of(cls, pose: Pose, similarity: torch.Tensor) -> Refined:
-        return cls(pose.rotation, similarity, pose.shift, pose.log_scale)
+    def of(cls, pose: Pose, similarity: torch.Tensor, where_shown: torch.Tensor | None = None) -> Refined:
+        unknown = torch.full_like(similarity, torch.nan)
+        return cls(
+            pose.rotation, similarity, pose.shift, pose.log_scale, unknown if where_shown is None else where_shown
+        )
+
+    @property
+    def pose(self) -> Pose:
+        return Pose(self.rotation, self.shift, self.log_scale)
 
     def chosen(self, index: torch.Tensor) -> Refined:
         """Some of them."""
-        return Refined(self.rotation[index], self.similarity[index], self.shift[index], self.log_scale[index])
+        return Refined(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def replaced(self, by: Refined, at: torch.Tensor) -> Refined:
         """The same with those at an index from others."""

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 
 from pasr_perception.config import RefineConfig
-from pasr_perception.refine.problem import Cells, Hypotheses, Pose, Refined, RenderScene
+from pasr_perception.refine.problem import Cells, Hypotheses, Refined, RenderScene
 from pasr_perception.refine.template import Problem, visit
 from pasr_perception.types import Crop
 
 LEAST = 0.02  # that a cell counts: a pose that covers nothing of the object is as similar as by all cells
 
 
-def counting_shown(cells: Cells, crops: Sequence[Crop], turns: int) -> Cells | None:
-    """Cells [B * turns] of crops in so many quarter turns, counting as surely as they show objects; None where it is not known."""
+def counting_shown(cells: Cells, crops: Sequence[Crop], turns: int) -> Cells:
+    """Cells [B * turns] of crops in so many quarter turns, counting as surely as they show objects; alike where it is not known."""
     if all(crop.shown is None for crop in crops):
-        return None
+        return cells
     grid = round(cells.unit.shape[1] ** 0.5)
     alike = np.ones((grid, grid), np.float32)
     shown = torch.from_numpy(np.stack([alike if crop.shown is None else crop.shown for crop in crops])).clamp(min=LEAST)
@@ -35,7 +35,8 @@ def counting_shown(cells: Cells, crops: Sequence[Crop], turns: int) -> Cells | N
 
 @torch.inference_mode()
 def shown_similarity(reached: Refined, start: Hypotheses, cells: Cells, scene: RenderScene) -> torch.Tensor:
-    """Eq. 8 [H] of what hypotheses reached, over cells that count differently."""
-    alone = Hypotheses(start.rotation, start.cloud, start.crop)
-    pose = Pose(reached.rotation, reached.shift, reached.log_scale)
-    return visit(pose, Problem.of(alone, cells.clouds, cells, scene, RefineConfig())).similarity
+    """Eq. 8 [H] of what hypotheses reached, over cells as much as they count; what refinement did not look at is looked at now."""
+    unknown = reached.where_shown.isnan().nonzero()[:, 0]
+    alone, left = start.chosen(unknown), reached.chosen(unknown)
+    problem = Problem.of(replace(alone, boxes=None), cells.clouds, cells, scene, RefineConfig())
+    return reached.where_shown.index_copy(0, unknown, visit(left.pose, problem).where_shown)

@@ -15,7 +15,7 @@ from pasr_perception.kernels.surface import LEAST_COSINE, LEAST_LENGTH, PIXELS_E
 from pasr_perception.kernels.visit import Compared, visits
 from pasr_perception.refine.coverage import coverage
 from pasr_perception.refine.outline import Outline, outline
-from pasr_perception.refine.problem import Boxes, Cells, Clouds, Hypotheses, Pose, RenderScene
+from pasr_perception.refine.problem import Boxes, Cells, Clouds, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.similarity import (
     Rendered,
     mean_cosine,
@@ -93,6 +93,29 @@ class Visited:
     pose: Pose
     value: torch.Tensor  # [H] what is maximised: similarity less coverage cost
     similarity: torch.Tensor  # [H] eq. 8
+    where_shown: torch.Tensor  # [H] the same over cells as much as they count; NaN where nobody looked
+
+    @classmethod
+    def before(cls, pose: Pose, similarity: torch.Tensor) -> Visited:
+        """Poses [H] whose similarity is known."""
+        return cls(pose, similarity, similarity, torch.full_like(similarity, torch.nan))
+
+    @property
+    def settled(self) -> Refined:
+        return Refined.of(self.pose, self.similarity, self.where_shown)
+
+    def chosen(self, index: torch.Tensor) -> Visited:
+        """Some of them."""
+        return Visited(self.pose.chosen(index), *(t[index] for t in self._told))
+
+    def replaced(self, by: Visited, where: torch.Tensor) -> Visited:
+        """Those `where` [H] bool from others."""
+        told = zip(by._told, self._told, strict=True)
+        return Visited(self.pose.replaced(by.pose, where), *(torch.where(where, other, mine) for other, mine in told))
+
+    @property
+    def _told(self) -> tuple[torch.Tensor, ...]:
+        return self.value, self.similarity, self.where_shown
 
 
 @dataclass(frozen=True)
@@ -123,16 +146,19 @@ def splat(pose: Pose, problem: Problem) -> Splatted:
     seen = seen_features(rendered, problem.crop, problem.cells.unit)
     cosine = (rendered.feature * seen).sum(1) / rendered.feature.norm(dim=1).clamp(min=1e-8)
     counts = seen_features(rendered, problem.crop, problem.cells.counts[..., None])[:, 0]
-    similarity = mean_cosine(rendered, cosine, counts, len(problem.crop))
-    return priced(Splatted(pose, similarity, similarity, rendered, seen, cosine), problem)
+    alike, where_shown = (
+        mean_cosine(rendered, cosine, c, len(problem.crop)) for c in (torch.ones_like(counts), counts)
+    )
+    return priced(Splatted(pose, alike, alike, where_shown, rendered, seen, cosine), problem)
 
 
 def visit(pose: Pose, problem: Problem) -> Visited:
     """What `splat` says of every pose, without what it shows; on the CPU in one loop each."""
     if not for_loops(problem.cells.unit):
         return splat(pose, problem)
-    similarity = torch.from_numpy(visits(pose.in_loops, problem.in_loops, problem.scene.raster))
-    return priced(Visited(pose, similarity, similarity), problem)
+    found = visits(pose.in_loops, problem.in_loops, problem.scene.raster)
+    similarity, where_shown = torch.from_numpy(found).unbind(1)
+    return priced(Visited(pose, similarity, similarity, where_shown), problem)
 
 
 def priced(visited: AnyVisited, problem: Problem) -> AnyVisited:

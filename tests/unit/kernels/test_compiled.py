@@ -129,10 +129,10 @@ def test_a_mean_cosine_by_hand() -> None:
     features = np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]], np.float32)
     cells = np.tile(np.array([1.0, 0.0], np.float32), (4, 1))
     splatting = splat.Splatting(size=2, radius=0.4, points_per_pixel=2, band=np.inf)
-    taken, found = splat.take(uv, np.ones(3, np.float32), splatting), np.empty(1, np.float32)
+    taken, found = splat.take(uv, np.ones(3, np.float32), splatting), np.empty(2, np.float32)
     for counts, expected in ((np.ones(4), 0.5), (np.array([3.0, 1.0, 9.0, 9.0]), 0.75), (np.zeros(4), 0.0)):
-        splat.mean_cosine(uv, taken.index, taken.count, features, cells, counts.astype(np.float32), 2, 0.4**2, found)
-        assert found == pytest.approx([expected])
+        splat.mean_cosines(uv, taken.index, taken.count, features, cells, counts.astype(np.float32), 2, 0.4**2, found)
+        assert found == pytest.approx([0.5, expected])
 
 
 HALVES = """
@@ -141,10 +141,10 @@ from pasr_perception.kernels import splat
 from pasr_perception.kernels.compiled import as_numbers
 
 half = torch.tensor([[3.0, 0.1], [0.0, 2.0]], dtype=torch.float16)
-cells, index, found = np.tile(np.array([0.6, 0.8], np.float32), (1, 1)), np.array([[0, 1]], np.int32), np.empty(1, np.float32)
+cells, index, found = np.tile(np.array([0.6, 0.8], np.float32), (1, 1)), np.array([[0, 1]], np.int32), np.empty(2, np.float32)
 uv = np.array([[0.5, 0.5], [0.5, 0.7]], np.float32)
 counts = np.ones(1, np.float32)
-splat.mean_cosine(uv, index, np.full(1, 2, np.int32), as_numbers(half), cells, counts, 1, 0.16, found)
+splat.mean_cosines(uv, index, np.full(1, 2, np.int32), as_numbers(half), cells, counts, 1, 0.16, found)
 print(float(found[0]))
 """
 

@@ -13,7 +13,7 @@ from pasr_perception.config import RefineConfig
 from pasr_perception.crop import CropSpec, crop_detection
 from pasr_perception.geometry.covariance import covariance_of_origin
 from pasr_perception.geometry.se3 import exp_so3
-from pasr_perception.refine import Hypotheses, Pose, Refined, refine, similarity
+from pasr_perception.refine import Hypotheses, Pose, refine, similarity
 from pasr_perception.refine.covariance import (
     TURN_VARIANCE,
     Noise,
@@ -32,16 +32,12 @@ TURNING = RefineConfig(unknowns=3)
 FAR = 0.2  # radians between the looks that eq. 8's curvature is read from: farther than points come and go
 
 
-def reached(truth: Pose, value: torch.Tensor) -> Refined:
-    return Refined(truth.rotation, value, truth.shift, truth.log_scale)
-
-
 def covariance(
-    stage: Any, start: Hypotheses, result: Refined, maps: torch.Tensor, noise: Noise, config: RefineConfig | None = None
+    stage: Any, start: Hypotheses, pose: Pose, maps: torch.Tensor, noise: Noise, config: RefineConfig | None = None
 ) -> torch.Tensor:
     assert start.boxes is not None
     problem = Problem.of(start, stage.clouds, maps, stage.scene, config or TURNING)
-    return unknowns_covariance(problem, result, start.boxes, noise)
+    return unknowns_covariance(problem, pose, start.boxes, noise)
 
 
 @pytest.mark.parametrize("unknowns", [3, 6])
@@ -63,7 +59,7 @@ def test_the_rotation_part_is_the_inverse_curvature_of_eq_8(stage: Any) -> None:
     truth = Pose.by_outline(stage.poses(8, 1))
     start, maps = stage.start(truth, 0, 2), noisy(stage.maps(truth), 0.7, 3)
     at = similarity(truth.rotation, start.cloud, start.crop, stage.clouds, maps, stage.scene)
-    C = covariance(stage, start, reached(truth, at), maps, BARE, replace(TURNING, robust_scale=0.0))
+    C = covariance(stage, start, truth, maps, BARE, replace(TURNING, robust_scale=0.0))
 
     def moved(k: int, step: float) -> torch.Tensor:
         turn = exp_so3(step * torch.eye(3)[k])
@@ -83,7 +79,7 @@ def test_normalised_errors_of_noisy_refinements_are_those_of_three_numbers(stage
     for seed in range(3):
         maps = noisy(stage.maps(truth), 2.0, seed)
         result = refine(start, stage.clouds, maps, stage.scene, config)
-        C = covariance(stage, start, result, maps, BARE, config)[:, :3, :3]
+        C = covariance(stage, start, result.pose, maps, BARE, config)[:, :3, :3]
         R = result.rotation @ truth.rotation.transpose(1, 2)
         w = torch.stack([R[:, 2, 1] - R[:, 1, 2], R[:, 0, 2] - R[:, 2, 0], R[:, 1, 0] - R[:, 0, 1]], 1).double() / 2
         squared.append((w[:, None] @ torch.linalg.inv(C) @ w[..., None])[:, 0, 0])
@@ -97,7 +93,7 @@ def test_shift_and_scale_are_as_sure_as_the_box_and_a_clipped_edge_says_nothing(
     clipped = torch.tensor([[False] * 4, [True, False, True, False]])
     start = replace(start, boxes=replace(start.boxes, clipped=clipped))
     noise = Noise()
-    C = covariance(stage, start, reached(truth, torch.ones(2)), stage.maps(truth), noise)
+    C = covariance(stage, start, truth, stage.maps(truth), noise)
     deviations = C.diagonal(dim1=1, dim2=2).sqrt()
     assert noise.edge / 4 < deviations[0, 3] < noise.edge
     assert noise.edge / 4 < deviations[0, 5] < 2 * noise.edge
@@ -109,8 +105,7 @@ def test_where_refinement_moves_the_image_it_tells_more_of_place_and_size_than_t
     truth = Pose.by_outline(stage.poses(6, 6))
     start, maps = stage.start(truth, 0, 7), stage.maps(truth)
     by_box, by_both = (
-        covariance(stage, start, reached(truth, torch.full((6,), 0.9)), maps, Noise(), RefineConfig(unknowns=unknowns))
-        for unknowns in (3, 6)
+        covariance(stage, start, truth, maps, Noise(), RefineConfig(unknowns=unknowns)) for unknowns in (3, 6)
     )
     gain = (by_both / by_box).diagonal(dim1=1, dim2=2)[:, 3:]
     assert (gain < 1).all()
@@ -121,7 +116,7 @@ def test_what_nothing_tells_of_is_a_whole_turn_unsure(stage: Any) -> None:
     truth = Pose.by_outline(stage.poses(1, 8))
     plain = replace(stage, clouds=replace(stage.clouds, parts=torch.ones_like(stage.clouds.features)))
     start, maps = stage.start(truth, 0, 9), torch.nn.functional.normalize(torch.ones_like(stage.maps(truth)), dim=1)
-    C = covariance(plain, start, reached(truth, torch.ones(1)), maps, BARE)
+    C = covariance(plain, start, truth, maps, BARE)
     deviations = C[0, :3, :3].diagonal().sqrt()
     assert (deviations > 1).all()
     assert (deviations <= TURN_VARIANCE**0.5 + 1e-6).all()

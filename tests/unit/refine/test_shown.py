@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception.refine import Hypotheses, Pose, Refined, counting_shown, shown_similarity
+from pasr_perception.config import RefineConfig
+from pasr_perception.refine import Hypotheses, Pose, Refined, counting_shown, polish, refine, shown_similarity
 from pasr_perception.refine.problem import Cells
 from pasr_perception.refine.shown import LEAST
 from pasr_perception.refine.similarity import render, seen_features
@@ -56,6 +57,26 @@ def test_tensors_say_what_loops_say(stage: Any, monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(shown_similarity(*reached(pose), uneven, stage.scene), loops, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("polished", [False, True])
+def test_refinement_says_what_a_look_says_and_nothing_of_where_it_did_not_look(stage: Any, polished: bool) -> None:
+    truth, config = Pose.by_outline(stage.poses(6, seed=7)), RefineConfig(unknowns=3)
+    maps = stage.maps(truth)
+    noise = torch.randn(maps.shape, generator=torch.Generator().manual_seed(8))
+    cells = Cells.of(torch.nn.functional.normalize(maps + 0.3 * noise, dim=1), stage.clouds)
+    rows = torch.linspace(0.02, 1, maps.shape[-1]).repeat_interleave(maps.shape[-1])
+    counting = dataclasses.replace(cells, counts=rows.repeat(len(maps), 1))
+    start = stage.start(truth, 10, 3)
+    asked = dataclasses.replace(start, similarity=torch.tensor([2.0, 0, 0, 0, 0, 0]))  # nothing is above 2
+    found = refine(asked, stage.clouds, counting, stage.scene, config)
+    assert found.where_shown.isnan().tolist() == [True] + [False] * 5
+    if polished:
+        found = polish(start, found, stage.clouds, counting, stage.scene, rounds=2)
+    looked = dataclasses.replace(found, where_shown=torch.full((6,), torch.nan))
+    told = shown_similarity(found, start, counting, stage.scene)
+    torch.testing.assert_close(told, shown_similarity(looked, start, counting, stage.scene))
+    assert (told[1:] - found.similarity[1:]).abs().min() > 1e-4
+
+
 def test_what_hides_the_object_has_no_say(stage: Any) -> None:
     """Half of each crop shows something else: the right pose is as similar there as if nothing hid it."""
     pose = Pose.by_outline(stage.poses(5, seed=6))
@@ -67,7 +88,6 @@ def test_what_hides_the_object_has_no_say(stage: Any) -> None:
     shown[:, : grid // 2] = 0
     cells = Cells.of(hidden, stage.clouds)
     counting = counting_shown(cells, [crop(shown)] * 5, 1)
-    assert counting is not None
     alike, where_shown = (shown_similarity(*reached(pose), c, stage.scene) for c in (cells, counting))
     assert (alike < 0.75).all()
     assert (where_shown > 0.9).all()
@@ -78,7 +98,6 @@ def test_counts_turn_with_the_crops_and_never_vanish(stage: Any) -> None:
     shown[0, 15] = 1  # upper right
     cells = Cells.of(torch.ones(4, 3, 16, 16), stage.clouds)
     counting = counting_shown(cells, [crop(shown)], 4)
-    assert counting is not None
     corners = counting.counts.unflatten(1, (16, 16))[:, [0, 0, 15, 15], [0, 15, 15, 0]]
     expected = torch.full((4, 4), LEAST)
     expected[0, 1] = expected[1, 0] = expected[2, 3] = expected[3, 2] = 1  # anticlockwise by quarters
@@ -87,8 +106,7 @@ def test_counts_turn_with_the_crops_and_never_vanish(stage: Any) -> None:
 
 def test_where_nothing_is_known_all_cells_count(stage: Any) -> None:
     cells = Cells.of(torch.ones(2, 3, 16, 16), stage.clouds)
-    assert counting_shown(cells, [crop(None), crop(None)], 1) is None
+    assert (counting_shown(cells, [crop(None), crop(None)], 1).counts == 1).all()
     mixed = counting_shown(cells, [crop(None), crop(np.full((16, 16), 0.5, np.float32))], 1)
-    assert mixed is not None
     assert (mixed.counts[0] == 1).all()
     assert (mixed.counts[1] == 0.5).all()
