@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import exact_kernel, kernel, number, trial
+from pasr_perception.kernels.compiled import exact_kernel, kernel, made_in_kernels, number, trial
 from pasr_perception.kernels.cores import each_on_all_cores
 
 AT_ONCE = 4  # points that share what reading and writing a sum of features costs
@@ -37,6 +38,52 @@ class Taken:
     count: np.ndarray  # [S*S] int32, how many
 
 
+@made_in_kernels
+def _window(middle: Any, reach: Any, size: int) -> tuple[int, int]:
+    """The rows, or columns, whose middles are within reach of a coordinate: the first, and the one after the last."""
+    low, high = middle - reach, middle + reach
+    first, last = int(low), int(high)  # towards 0, which is cheaper than ceil and floor
+    return max(first + (first < low), 0), min(last - (last > high), size)
+
+
+@exact_kernel
+def _hits(
+    uv: np.ndarray,
+    depth: np.ndarray,
+    size: int,
+    radius: np.floating,
+    reach: np.floating,
+    pixels: np.ndarray,
+    points: np.ndarray,
+    nearest: np.ndarray,
+    number: np.ndarray,
+) -> None:
+    """Which pixels which points reach, to pixels and points [M], point after point; how many to number [1].
+
+    The least depth of each pixel goes to nearest [S*S].
+    """
+    kind, far, count = uv.dtype.type, np.float32(np.inf), 0
+    half = kind(0.5)
+    for point in range(uv.shape[0]):
+        x, y, z = uv[point, 0], uv[point, 1], depth[point]
+        if not (z >= 0 and x > -reach and x < size + reach and y > -reach and y < size + reach):
+            continue
+        top, bottom = _window(y, reach, size)
+        left, right = _window(x, reach, size)
+        for row in range(top, bottom):
+            dy = kind(row) + half - y
+            for column in range(left, right):
+                dx, pixel = kind(column) + half - x, row * size + column
+                hit = dy * dy + dx * dx < radius
+                pixels[count], points[count] = (
+                    pixel,
+                    point,
+                )  # overwritten by the next where it is none: no branch to guess
+                count += hit
+                nearest[pixel] = min(nearest[pixel], z if hit else far)
+    number[0] = count
+
+
 @exact_kernel
 def take_one(
     uv: np.ndarray,
@@ -53,36 +100,31 @@ def take_one(
 
     `radius` is squared, of the points' own kind; `reach` is how far beyond a pixel's corner its window begins.
     """
-    slots, kind = index.shape[1], uv.dtype.type
-    half, deep = kind(0.5), np.float32(band)
-    for point in range(uv.shape[0]):
-        x, y, z = uv[point, 0], uv[point, 1], depth[point]
-        if not (z >= 0 and x > -reach and x < size + reach and y > -reach and y < size + reach):
-            continue
-        for row in range(max(math.ceil(y - reach), 0), min(math.floor(y + reach), size)):
-            dy = kind(row) + half - y
-            for column in range(max(math.ceil(x - reach), 0), min(math.floor(x + reach), size)):
-                dx = kind(column) + half - x
-                if not dy * dy + dx * dx < radius:
-                    continue
-                pixel = row * size + column
-                slot = count[pixel]
-                if slot > 0 and not z <= nearness[pixel, 0] + deep:
-                    continue  # the nearest only comes nearer
-                if slot == slots:
-                    if not z < nearness[pixel, slots - 1]:
-                        continue
-                    slot -= 1
-                else:
-                    count[pixel] += 1
-                while slot > 0 and z < nearness[pixel, slot - 1]:
-                    nearness[pixel, slot], index[pixel, slot] = nearness[pixel, slot - 1], index[pixel, slot - 1]
-                    slot -= 1
-                nearness[pixel, slot], index[pixel, slot] = z, point
+    slots, across = index.shape[1], int(2 * reach - 1) + 1  # pixels that a window spans at most
+    room = uv.shape[0] * across * across + 1
+    pixels, points, number = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(1, np.int64)
+    farthest = np.full(size * size, np.inf, np.float32)
+    _hits(uv, depth, size, radius, reach, pixels, points, farthest, number)
     for pixel in range(size * size):
-        while count[pixel] > 0 and not nearness[pixel, count[pixel] - 1] <= nearness[pixel, 0] + deep:
-            count[pixel] -= 1
-            index[pixel, count[pixel]] = -1
+        farthest[pixel] += np.float32(band)
+    kept = 0  # on most clouds a few of the hits: what is hidden is left out first, again without a branch
+    for hit in range(number[0]):
+        pixel, point = pixels[hit], points[hit]
+        pixels[kept], points[kept] = pixel, point
+        kept += depth[point] <= farthest[pixel]
+    for hit in range(kept):
+        pixel, point = pixels[hit], points[hit]
+        z, slot = depth[point], count[pixel]
+        if slot == slots:
+            if not z < nearness[pixel, slots - 1]:
+                continue
+            slot -= 1
+        else:
+            count[pixel] += 1
+        while slot > 0 and z < nearness[pixel, slot - 1]:
+            nearness[pixel, slot], index[pixel, slot] = nearness[pixel, slot - 1], index[pixel, slot - 1]
+            slot -= 1
+        nearness[pixel, slot], index[pixel, slot] = z, point
 
 
 @kernel
