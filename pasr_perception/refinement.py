@@ -28,6 +28,7 @@ from pasr_perception.refine import (
     Hypotheses,
     Pose,
     RenderScene,
+    Worth,
     counting_shown,
     polish,
     refine,
@@ -145,10 +146,8 @@ class Refinement:
             start = replace(start, similarity=None)
         result = refine(start, scenery.clouds, cells, self.scene, config)
         back = quarter_turns(heads.turn)
-        shift = (back[:, :2, :2] @ result.shift[..., None])[..., 0]
-        scaled = result.log_scale + splat_margin(self.scene) * (result.log_scale != 0)
-        pose = Pose(back @ result.rotation, shift, result.log_scale)
-        ends = Ends(pose, replace(pose, log_scale=scaled), result.similarity)
+        rendered = result.pose.turned(back)
+        ends = Ends(rendered, self._of_points(rendered), result.similarity)
         if config.shown_share > 0 and any(crop.shown is not None for crop in crops):
             ends = replace(
                 ends,
@@ -157,10 +156,13 @@ class Refinement:
         value, agreement = self._valued(heads, ends, scenery, config, config.window if compared else 0)
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             first = best_of_each(self.space.rivals.margin(value.cpu(), heads.mesh), heads.sizes).to(self.device)
-            chosen = start.chosen(first), result.chosen(first)
-            result = result.replaced(polish(*chosen, scenery.clouds, cells, self.scene, config.polish), first)
-        displacement = torch.cat([shift, scaled[:, None]], 1)
-        found = back @ result.rotation, result.similarity, value, agreement, displacement
+            more = None if seen is None else self._worth(heads.chosen(first), back[first], scenery, config)
+            reached = result.chosen(first)
+            reached = polish(start.chosen(first), reached, cells, self.scene, config.polish, more)
+            result = result.replaced(reached, first)
+        pose = self._of_points(result.pose.turned(back))
+        displacement = torch.cat([pose.shift, pose.log_scale[:, None]], 1)
+        found = pose.rotation, result.similarity, value, agreement, displacement
         refined = zip(*(t.split(heads.sizes) for t in found), strict=True)
         return [c.with_refined(*each) for c, each in zip(candidates, refined, strict=True)]
 
@@ -221,6 +223,20 @@ class Refinement:
         margin, first = contest.margin(value), contest.finalists(value, AGAIN)
         best = margin[best_of_each(margin, heads.sizes)]  # of each crop
         return first[margin[first] >= best[heads.crop[first]] - window]
+
+    def _of_points(self, rendered: Pose) -> Pose:
+        """Where the points are of a rendering, which has the margin of its splats where it was scaled."""
+        margin = splat_margin(self.scene) * (rendered.log_scale != 0)
+        return replace(rendered, log_scale=rendered.log_scale + margin)
+
+    def _worth(self, heads: Heads, back: torch.Tensor, scenery: Scenery, config: RefineConfig) -> Worth:
+        """What contours add to eq. 8 at poses of heads in turned crops, which turns [H, 3, 3] lead back from."""
+
+        def worth(pose: Pose, of: torch.Tensor) -> torch.Tensor:
+            there = self._of_points(pose.turned(back[of]))
+            return config.contour_weight * self._of_contours(there, heads.chosen(of), scenery)
+
+        return worth
 
     def _of_contours(self, pose: Pose, heads: Heads, scenery: Scenery) -> torch.Tensor:
         """What contours at poses [H] in the crops as they are say for or against them, in their meshes' spreads."""

@@ -74,24 +74,21 @@ def shades(small: np.ndarray, image: np.ndarray, nothing: np.ndarray, shade: np.
 
 
 @kernel
-def _bounds(uv: np.ndarray, size: int, bounds: np.ndarray) -> None:
-    """Widen bounds [4] (left, top, right, bottom) to the pixels that hold points uv [N, 2], as far as `BORDER` around the crop."""
-    left, top, right, bottom = bounds[0], bounds[1], bounds[2], bounds[3]
+def _pixels(uv: np.ndarray, size: int, pixels: np.ndarray, number: np.ndarray, bounds: np.ndarray) -> None:
+    """Which pixels hold points uv [N, 2], as far as `BORDER` around the crop: to pixels [M, 2], and how many to number [1].
+
+    bounds [4] (left, top, right, bottom) are widened to them.
+    """
+    left, top, right, bottom, count = bounds[0], bounds[1], bounds[2], bounds[3], 0
     for i in range(uv.shape[0]):
-        x, y = math.floor(uv[i, 0]), math.floor(uv[i, 1])
+        x, y = int(uv[i, 0]), int(uv[i, 1])  # towards 0: cheaper than floor, which it becomes
+        x, y = x - (uv[i, 0] < x), y - (uv[i, 1] < y)
         if -BORDER <= x < size + BORDER and -BORDER <= y < size + BORDER:
             left, top, right, bottom = min(left, x), min(top, y), max(right, x), max(bottom, y)
+            pixels[count, 0], pixels[count, 1] = x, y
+            count += 1
     bounds[0], bounds[1], bounds[2], bounds[3] = left, top, right, bottom
-
-
-@kernel
-def _mark(uv: np.ndarray, corner: np.ndarray, marked: np.ndarray) -> None:
-    """Mark the pixels that hold points, of a part [h, w] of the crop that begins at corner [2]."""
-    height, width = marked.shape
-    for i in range(uv.shape[0]):
-        x, y = math.floor(uv[i, 0]) - corner[0], math.floor(uv[i, 1]) - corner[1]
-        if 0 <= x < width and 0 <= y < height:
-            marked[y, x] = True
+    number[0] = count
 
 
 @kernel
@@ -169,8 +166,9 @@ def look(uv: np.ndarray, edges: np.ndarray, shade: np.ndarray, found: np.ndarray
     The silhouette is closed over the gaps between points. What lies farther than `BORDER` from it, or off the crop, is not seen.
     """
     size, bounds = edges.shape[0], np.empty(4, np.int64)
+    pixels, number = np.empty((uv.shape[0], 2), np.int32), np.empty(1, np.int64)
     bounds[:2], bounds[2:] = size + BORDER, -BORDER - 1
-    _bounds(uv, size, bounds)
+    _pixels(uv, size, pixels, number, bounds)
     found[:] = 0
     if bounds[2] < -BORDER:
         return
@@ -178,7 +176,8 @@ def look(uv: np.ndarray, edges: np.ndarray, shade: np.ndarray, found: np.ndarray
     shape = (bounds[3] + BORDER + 1 - corner[1], bounds[2] + BORDER + 1 - corner[0])
     marked, way = np.zeros(shape, np.bool_), np.empty((shape[0] + 5, shape[1] + 4), np.int32)
     outer, inner = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    _mark(uv, corner, marked)
+    for i in range(number[0]):
+        marked[pixels[i, 1] - corner[1], pixels[i, 0] - corner[0]] = True
     distances(marked, way, outer)
     for i in range(shape[0]):
         for j in range(shape[1]):

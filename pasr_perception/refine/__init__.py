@@ -1,4 +1,4 @@
-"""Refinement of the best candidates: `newton.py` by default, `adamw.py` as published (PASR 3.3)."""
+"""Refinement of the best candidates: `newton.py` and `polish.py` by default, `adamw.py` as published (PASR 3.3)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.refine.adamw import refine_adamw
-from pasr_perception.refine.newton import polish, refine_newton
+from pasr_perception.refine.newton import refine_newton
 from pasr_perception.refine.outline import outer_points
+from pasr_perception.refine.polish import Worth, polish
 from pasr_perception.refine.problem import Boxes, Cells, Clouds, Contest, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.shown import counting_shown, shown_similarity
 from pasr_perception.refine.similarity import similarity, splat_margin
@@ -21,6 +22,7 @@ __all__ = [
     "Pose",
     "Refined",
     "RenderScene",
+    "Worth",
     "counting_shown",
     "outer_points",
     "polish",

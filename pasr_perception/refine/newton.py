@@ -15,22 +15,17 @@ robust weights let pixels that something hides pull less.
 
 After the first step only the `finalists` of each detection go on: who is far behind then does not win.
 
-Eq. 8 is not smooth: points come and go, so it has many small maxima, which no gradient shows. `polish` looks at a few poses
-around one that is good already, takes the best, and looks again around that, closer. Two carried steps and one such round are the
-default; splat steps come after them, if there are more (docs/performance.md).
+Two carried steps are the default, and `polish.py` after them; more are splat steps (docs/performance.md).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 
 from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.placement import for_loops
-from pasr_perception.geometry.se3 import exp_so3
 from pasr_perception.kernels import newton as kernels
 from pasr_perception.kernels.climb import BEYOND, CLIMB_STEPS, DAMPING, LATE_TRUST, RELAX, STIFFEN, Way
 from pasr_perception.refine.outline import Outline
@@ -61,11 +56,6 @@ LEAST_SIMILARITY = 0.05  # that the coverage cost is a share of
 CARRIED = 2  # steps at least before the first splat step
 TRUST = 0.25  # largest change between two splats at first; radians, crop sizes and log scale alike
 SHRINK = 0.4  # of the trust region where the splat contradicts the model
-DIAGONALS = 8
-POLISH, CLOSER = (
-    0.1,
-    0.65,
-)  # how far the poses that polishing looks at are turned, radians, and the share of it a round later
 
 
 @torch.inference_mode()
@@ -116,34 +106,6 @@ class Search:
             trust=torch.where(better, self.trust, SHRINK * self.trust),
             damping=self.damping if far else self.damping * torch.where(better, RELAX, STIFFEN),
         )
-
-
-@torch.inference_mode()
-def polish(
-    start: Hypotheses, reached: Refined, clouds: Clouds, maps: torch.Tensor | Cells, scene: RenderScene, rounds: int
-) -> Refined:
-    """The best by eq. 8 of poses around what was reached; shift and scale stay.
-
-    A round looks at turns about the eight diagonals, by `POLISH` in the first and ever less from the best so far.
-    """
-    row = torch.arange(len(reached.rotation), device=reached.rotation.device)
-    each = row.repeat_interleave(DIAGONALS)
-    around = Hypotheses(start.rotation[each], start.cloud[each], start.crop[each])
-    problem = Problem.of(around, clouds, maps, scene, RefineConfig())
-    for number in range(rounds):
-        rotation = (_diagonal_turns(number, row.device) @ reached.rotation[:, None]).flatten(0, 1)
-        found = visit(Pose(rotation, reached.shift[each], reached.log_scale[each]), problem)
-        best = row * DIAGONALS + found.similarity.view(-1, DIAGONALS).argmax(1)
-        before = Visited(reached.pose, reached.similarity, reached.similarity, reached.where_shown)
-        reached = before.replaced(found.chosen(best), found.similarity[best] > reached.similarity).settled
-    return reached
-
-
-@lru_cache(maxsize=32)
-def _diagonal_turns(number: int, device: torch.device) -> torch.Tensor:
-    """The turns [8, 3, 3] that a round of polishing looks at."""
-    axes = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3) / math.sqrt(3)
-    return exp_so3(POLISH * CLOSER**number * axes).to(device)
 
 
 def next_pose(problem: Problem, pose: Pose, trust: torch.Tensor, damping: torch.Tensor, far: bool) -> Pose:

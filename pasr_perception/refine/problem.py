@@ -198,6 +198,10 @@ class Pose:
         """Some of them."""
         return Pose(self.rotation[index], self.shift[index], self.log_scale[index])
 
+    def turned(self, turn: torch.Tensor) -> Pose:
+        """The same in crops that turns [H, 3, 3] about the line of sight lead to."""
+        return Pose(turn @ self.rotation, (turn[:, :2, :2] @ self.shift[..., None])[..., 0], self.log_scale)
+
     @property
     def in_loops(self) -> Poses:
         """As the CPU's loops read them."""

@@ -100,6 +100,11 @@ class Visited:
         """Poses [H] whose similarity is known."""
         return cls(pose, similarity, similarity, torch.full_like(similarity, torch.nan))
 
+    @classmethod
+    def settled_at(cls, reached: Refined) -> Visited:
+        """What was reached, worth its similarity."""
+        return cls(reached.pose, reached.similarity, reached.similarity, reached.where_shown)
+
     @property
     def settled(self) -> Refined:
         return Refined.of(self.pose, self.similarity, self.where_shown)

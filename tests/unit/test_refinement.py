@@ -12,12 +12,14 @@ import torch
 
 from pasr_perception import refinement
 from pasr_perception.config import ConfigError, PasrConfig, RefineConfig
+from pasr_perception.contour import CropEdges, contour_agreement
 from pasr_perception.crop import crop_detections
 from pasr_perception.geometry.se3 import make_T
 from pasr_perception.geometry.viewpoints import look_at
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.pipeline import Pipeline
-from pasr_perception.types import Candidates
+from pasr_perception.refine import Pose
+from pasr_perception.types import Candidates, Crop
 
 EVERYONE = RefineConfig(finalists=10, polish=0, contour_weight=0, window=0)  # so that all are refined alike
 
@@ -142,6 +144,30 @@ def test_candidates_are_judged_by_the_cells_that_show_the_object(searched: Any) 
         torch.testing.assert_close(e.value - a.value, 0.25 * more, atol=1e-5, rtol=0)
         assert torch.equal(c.similarity, a.similarity)
         assert torch.equal(c.rotation, a.rotation)
+
+
+def test_the_winner_is_polished_by_contours_too(searched: Any) -> None:
+    """Where these outweigh eq. 8 it ends where they agree better, though it was polished by eq. 8 to where they do not."""
+    pipeline, found, maps, crops = searched
+    heavy = dataclasses.replace(EVERYONE, contour_weight=1000.0)
+
+    def agreed(config: RefineConfig) -> list[float]:
+        refined = pipeline.refine(found, maps, crops, config)
+        return [agreement_of_best(pipeline, each, crop) for each, crop in zip(refined, crops, strict=True)]
+
+    before, after = agreed(heavy), agreed(dataclasses.replace(heavy, polish=3))
+    assert all(b <= a + 1e-6 for b, a in zip(before, after, strict=True))
+    assert any(b < a - 0.001 for b, a in zip(before, after, strict=True))
+
+
+def agreement_of_best(pipeline: Pipeline, refined: Candidates, crop: Crop) -> float:
+    """How well contours agree at the pose of the best of a crop's candidates."""
+    best = int(pipeline.rivals.margin(refined.value, refined.mesh_index).argmax())
+    assert refined.displacement is not None
+    moved = refined.displacement[best : best + 1]
+    pose = Pose(refined.rotation[best : best + 1], moved[:, :2], moved[:, 2])
+    clouds, none = pipeline._space.clouds([int(refined.mesh_index[best])]), torch.zeros(1, dtype=torch.long)
+    return float(contour_agreement(pose, none, clouds, CropEdges.of([crop]), none, pipeline._scene)[0])
 
 
 def left_half(grid: int) -> np.ndarray:

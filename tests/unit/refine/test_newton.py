@@ -14,12 +14,10 @@ from pasr_perception.geometry.viewpoints import look_at
 from pasr_perception.refine import Boxes, Clouds, Contest, Hypotheses, Pose, refine, similarity
 from pasr_perception.refine.newton import (
     LATE_TRUST,
-    POLISH,
     TRUST,
     Carried,
     next_in_tensors,
     next_pose,
-    polish,
     splat_model,
 )
 from pasr_perception.refine.quadratic import distance, moved_by
@@ -222,31 +220,6 @@ def test_a_batch_is_its_hypotheses_one_by_one(stage: Any) -> None:
         torch.testing.assert_close(alone.similarity[0], together.similarity[i], rtol=0, atol=1e-3)
 
 
-def test_polishing_takes_the_best_of_its_neighbours(stage: Any) -> None:
-    truth = displaced(stage, 8, 4, 3)
-    start = stage.start(truth, 5, 9)
-    maps = stage.maps(truth, 3)
-    config = RefineConfig(iterations=0)
-    reached = refine(start, stage.clouds, maps, stage.scene, config)
-    found = polish(start, reached, stage.clouds, maps, stage.scene, rounds=1)
-    assert (found.similarity >= reached.similarity).all()
-    risen = found.similarity > reached.similarity
-    assert risen.any()
-    moved = stage.off_degrees(found.rotation, Pose.by_outline(reached.rotation))
-    torch.testing.assert_close(moved[risen], torch.full_like(moved[risen], np.degrees(POLISH)), rtol=1e-3, atol=1e-3)
-    assert (moved[~risen] < 0.05).all()
-    longer = polish(start, reached, stage.clouds, maps, stage.scene, rounds=3)
-    assert (longer.similarity >= found.similarity).all()
-    assert (longer.similarity > found.similarity).any()
-    for polished in (found, longer):
-        again = refine(start_at(start, polished.rotation), stage.clouds, maps, stage.scene, config)
-        torch.testing.assert_close(again.similarity, polished.similarity)  # what is said of a pose is eq. 8 there
-
-
-def start_at(start: Hypotheses, rotation: torch.Tensor) -> Hypotheses:
-    return Hypotheses(rotation, start.cloud, start.crop, start.boxes)
-
-
 def test_shift_and_scale_need_a_box(stage: Any) -> None:
     start = Hypotheses(stage.poses(1, 1), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
     maps = stage.maps(Pose.by_outline(start.rotation))
@@ -267,7 +240,13 @@ def test_leading_channels_are_enough_to_say_where_to_look(stage: Any) -> None:
     config = RefineConfig(unknowns=3, iterations=4)
     by_all, by_some = (refine(start, clouds, maps, stage.scene, config) for clouds in (stage.clouds, narrow))
     assert by_some.similarity.median() > by_all.similarity.median() - 0.005
-    again = refine(start_at(start, by_some.rotation), stage.clouds, maps, stage.scene, RefineConfig(iterations=0))
+    again = refine(
+        dataclasses.replace(start, rotation=by_some.rotation),
+        stage.clouds,
+        maps,
+        stage.scene,
+        RefineConfig(iterations=0),
+    )
     torch.testing.assert_close(again.similarity, by_some.similarity)
 
 

@@ -53,7 +53,7 @@ def test_refinement_asks_for_no_number(
     assert found.rotation.device == NOWHERE
     assert found.rotation.shape == (COUNT, 3, 3)
     winner = torch.zeros(1, dtype=torch.long, device=NOWHERE)
-    fine = polish(it.start.chosen(winner), found.chosen(winner), it.clouds, it.cells, stage.scene, rounds=2)
+    fine = polish(it.start.chosen(winner), found.chosen(winner), it.cells, stage.scene, rounds=2)
     assert fine.similarity.shape == (1,)
 
 

@@ -70,7 +70,7 @@ def test_refinement_says_what_a_look_says_and_nothing_of_where_it_did_not_look(s
     found = refine(asked, stage.clouds, counting, stage.scene, config)
     assert found.where_shown.isnan().tolist() == [True] + [False] * 5
     if polished:
-        found = polish(start, found, stage.clouds, counting, stage.scene, rounds=2)
+        found = polish(start, found, counting, stage.scene, rounds=2)
     looked = dataclasses.replace(found, where_shown=torch.full((6,), torch.nan))
     told = shown_similarity(found, start, counting, stage.scene)
     torch.testing.assert_close(told, shown_similarity(looked, start, counting, stage.scene))
