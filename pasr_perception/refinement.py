@@ -106,7 +106,7 @@ class Ends:
     rendered: Pose  # where splats fit
     pose: Pose  # where the points are: of a rendering that was scaled, without the margin of its splats
     similarity: torch.Tensor  # [H]
-    where_shown: Callable[[torch.Tensor], torch.Tensor] | None = None  # of some [k], over cells that show their objects
+    where_shown: Callable[[torch.Tensor], torch.Tensor] | None  # of some [k], over cells that show their objects
 
 
 @dataclass(frozen=True)
@@ -144,22 +144,21 @@ class Refinement:
         start = self._start(heads, scenery, maps.shape[1])
         if not compared:
             start = replace(start, similarity=None)
-        result = refine(start, scenery.clouds, cells, self.scene, config)
+        reached = result = refine(start, scenery.clouds, cells, self.scene, config)
         back = quarter_turns(heads.turn)
-        rendered = result.pose.turned(back)
-        ends = Ends(rendered, self._of_points(rendered), result.similarity)
-        if config.shown_share > 0 and any(crop.shown is not None for crop in crops):
-            ends = replace(
-                ends,
-                where_shown=lambda some: shown_similarity(result.chosen(some), start.chosen(some), cells, self.scene),
-            )
+        rendered = reached.pose.turned(back)
+
+        def where_shown(some: torch.Tensor) -> torch.Tensor:
+            return shown_similarity(reached.chosen(some), start.chosen(some), cells, self.scene)
+
+        told = config.shown_share > 0 and any(crop.shown is not None for crop in crops)
+        ends = Ends(rendered, self._of_points(rendered), reached.similarity, where_shown if told else None)
         value, agreement = self._valued(heads, ends, scenery, config, config.window if compared else 0)
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             first = best_of_each(self.space.rivals.margin(value.cpu(), heads.mesh), heads.sizes).to(self.device)
             more = None if seen is None else self._worth(heads.chosen(first), back[first], scenery, config)
-            reached = result.chosen(first)
-            reached = polish(start.chosen(first), reached, cells, self.scene, config.polish, more)
-            result = result.replaced(reached, first)
+            winners = start.chosen(first), reached.chosen(first)
+            result = reached.replaced(polish(*winners, cells, self.scene, config.polish, more), first)
         pose = self._of_points(result.pose.turned(back))
         displacement = torch.cat([pose.shift, pose.log_scale[:, None]], 1)
         found = pose.rotation, result.similarity, value, agreement, displacement

@@ -67,6 +67,13 @@ def array_at(where: int, shape: tuple[int, ...], kind: Any) -> Any:
     return numba.carray(_memory(where), shape, kind)
 
 
+@made_in_kernels
+def floored(value: Any) -> int:
+    """The largest whole number that is not above a float; in a kernel cheaper than `math.floor`, by rounding towards 0."""
+    whole = int(value)
+    return whole - (value < whole)
+
+
 def as_numbers(values: torch.Tensor) -> np.ndarray:
     """Contiguous float32 or float16 as kernels read them by `number`: numba knows no float16 on a CPU, only its bits."""
     array = values.contiguous().numpy()

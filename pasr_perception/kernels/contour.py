@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import kernel, trial
+from pasr_perception.kernels.compiled import floored, kernel, trial
 from pasr_perception.kernels.cores import on_all_cores
 from pasr_perception.kernels.distances import distances
 from pasr_perception.kernels.placement import View, project_one
@@ -81,8 +81,7 @@ def _pixels(uv: np.ndarray, size: int, pixels: np.ndarray, number: np.ndarray, b
     """
     left, top, right, bottom, count = bounds[0], bounds[1], bounds[2], bounds[3], 0
     for i in range(uv.shape[0]):
-        x, y = int(uv[i, 0]), int(uv[i, 1])  # towards 0: cheaper than floor, which it becomes
-        x, y = x - (uv[i, 0] < x), y - (uv[i, 1] < y)
+        x, y = floored(uv[i, 0]), floored(uv[i, 1])
         if -BORDER <= x < size + BORDER and -BORDER <= y < size + BORDER:
             left, top, right, bottom = min(left, x), min(top, y), max(right, x), max(bottom, y)
             pixels[count, 0], pixels[count, 1] = x, y

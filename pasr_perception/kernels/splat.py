@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pasr_perception.kernels.compiled import exact_kernel, kernel, made_in_kernels, number, trial
+from pasr_perception.kernels.compiled import exact_kernel, floored, kernel, made_in_kernels, number, trial
 from pasr_perception.kernels.cores import each_on_all_cores
 
 AT_ONCE = 4  # points that share what reading and writing a sum of features costs
@@ -41,9 +41,7 @@ class Taken:
 @made_in_kernels
 def _window(middle: Any, reach: Any, size: int) -> tuple[int, int]:
     """The rows, or columns, whose middles are within reach of a coordinate: the first, and the one after the last."""
-    low, high = middle - reach, middle + reach
-    first, last = int(low), int(high)  # towards 0, which is cheaper than ceil and floor
-    return max(first + (first < low), 0), min(last - (last > high), size)
+    return max(-floored(reach - middle), 0), min(floored(middle + reach), size)
 
 
 @exact_kernel
@@ -75,11 +73,8 @@ def _hits(
             for column in range(left, right):
                 dx, pixel = kind(column) + half - x, row * size + column
                 hit = dy * dy + dx * dx < radius
-                pixels[count], points[count] = (
-                    pixel,
-                    point,
-                )  # overwritten by the next where it is none: no branch to guess
-                count += hit
+                pixels[count], points[count] = pixel, point
+                count += hit  # where it is none the next takes its place: no branch to guess
                 nearest[pixel] = min(nearest[pixel], z if hit else far)
     number[0] = count
 

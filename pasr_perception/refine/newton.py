@@ -63,7 +63,8 @@ def refine_newton(start: Hypotheses, clouds: Clouds, cells: Cells, scene: Render
     """Maximise similarity less coverage cost; returns the best pose that was splatted, start included."""
     problem = Problem.of(start, clouds, cells, scene, config)
     pose = Pose.by_outline(start.rotation)
-    found = visit(pose, problem) if start.similarity is None else Visited.before(pose, start.similarity)
+    known = start.similarity
+    found = visit(pose, problem) if known is None else Visited.settled_at(Refined.of(pose, known))
     settled = found.settled
     if not config.iterations:
         return settled

@@ -96,11 +96,6 @@ class Visited:
     where_shown: torch.Tensor  # [H] the same over cells as much as they count; NaN where nobody looked
 
     @classmethod
-    def before(cls, pose: Pose, similarity: torch.Tensor) -> Visited:
-        """Poses [H] whose similarity is known."""
-        return cls(pose, similarity, similarity, torch.full_like(similarity, torch.nan))
-
-    @classmethod
     def settled_at(cls, reached: Refined) -> Visited:
         """What was reached, worth its similarity."""
         return cls(reached.pose, reached.similarity, reached.similarity, reached.where_shown)

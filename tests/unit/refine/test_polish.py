@@ -49,7 +49,7 @@ def test_it_takes_the_best_of_its_neighbours(stage: Any, start: Hypotheses, cell
         torch.testing.assert_close(again.similarity, polished.similarity)  # what is said of a pose is eq. 8 there
 
 
-def test_what_else_poses_are_worth_has_a_say(stage: Any, truth: Pose, start: Hypotheses, cells: Cells) -> None:
+def test_what_else_poses_are_worth_has_a_say(stage: Any, start: Hypotheses, cells: Cells) -> None:
     """Of every second hypothesis only nearness to another pose counts, of the others eq. 8 alone."""
     reached = refine(start, stage.clouds, cells, stage.scene, AS_IT_IS)
     wanted = stage.start(Pose.by_outline(start.rotation), 8, 11).rotation
