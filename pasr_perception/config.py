@@ -124,7 +124,8 @@ class RefineConfig:
     window: float = 5.0  # spreads of margin behind the best up to which the others of them are refined; 0 = all of them
     unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
-    finalists: int = 3  # of newton: candidates that go on after the first iteration, the others rest there
+    finalists: int = 6  # of newton: candidates that go on after the first iteration, the others rest there
+    sides: float = 4.0  # of newton: spreads behind the winner up to which its mesh's other sides are refined; 0 = none
     polish: int = (
         3  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
     )
@@ -142,6 +143,10 @@ class RefineConfig:
         return self.method == "newton" and self.unknowns > 3
 
     @property
+    def turns_winners(self) -> bool:
+        return self.method == "newton" and self.sides > 0
+
+    @property
     def polished(self) -> bool:
         return self.method == "newton" and self.polish > 0
 
@@ -157,7 +162,7 @@ class RefineConfig:
         _require(self.unknowns in (3, 5, 6), "refine.unknowns", "3, 5 or 6", self.unknowns)
         for name in ("iterations", "polish", "steps"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
-        for name in ("window", "robust_scale", "coverage_weight", "contour_weight", "weight_decay"):
+        for name in ("window", "sides", "robust_scale", "coverage_weight", "contour_weight", "weight_decay"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
         _require(0 <= self.shown_share <= 1, "refine.shown_share", "0..1", self.shown_share)
         scale_is_held = self.unknowns == 3 or self.coverage_weight > 0

@@ -35,9 +35,11 @@ from pasr_perception.refinement import Refinement
 from pasr_perception.reframe import Look, Searched, better_boxes, reframed
 from pasr_perception.settling import Settling
 from pasr_perception.shortlist import Shortlister
+from pasr_perception.sides import Sides
 from pasr_perception.sieve import Sieve
 from pasr_perception.types import Candidates, Crop, Detection, Frame, FrameResult, Hypothesis, Rivals, StageTimings
 from pasr_perception.uncertainty import Uncertainty
+from pasr_perception.valuing import Valuing
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,8 @@ class Pipeline:
             stored = sum(e.data_bytes for e in library.entries)
             wanted = needs(bank, stored, len(self.turns), config.coarse.resident_mb * 2**20, device)
             check_fits(wanted, free_bytes(device), device)
-        self._refinement = Refinement(self._space, self._scene, config.coarse, encoder.grid, device)
+        valuing = Valuing(self._space, self._scene, config.coarse, encoder.grid, device)
+        self._refinement = Refinement(valuing, Sides(library.entries))
         self._uncertainty = Uncertainty(library, self._space, self._scene)
         self._shortlist = self._shortlister(bank, channels) if config.coarse.method == "shortlist" else None
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}

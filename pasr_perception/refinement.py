@@ -1,123 +1,85 @@
 """The refine stage: the best candidates of every crop, each refined in the turned crop that it was found in, and valued anew.
 
 Refinement brings few candidates forward by much, so those that are more than `refine.window` behind the best stay where they are.
+Contours (`contour.py`) are looked at at the coarse poses of the candidates that are near, to choose whom to refine, and again where
+those end up that are near then (`valuing.py`).
 
-Contours are looked at here (`contour.py`): at the coarse poses of the candidates that are near, to choose whom to refine, and again
-where those end up that are near then. These are asked, too, how similar they are where the crop shows the object
-(`refine/shown.py`). The others keep what was said before.
+The winner of every crop is looked at closer: from its mesh's other sides (`sides.py`), if one of them is worth more, and then among
+poses around it (`refine/polish.py`).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
 import torch
 
-from pasr_perception.chroma import crop_chroma, splats_agreement
-from pasr_perception.coarse import quarter_turns, values
-from pasr_perception.config import CoarseConfig, RefineConfig
-from pasr_perception.contour import NEUTRAL, CropEdges, contour_agreement
-from pasr_perception.library.resident import ResidentLibrary
+from pasr_perception.coarse import quarter_turns
+from pasr_perception.config import RefineConfig
+from pasr_perception.contour import CropEdges
 from pasr_perception.refine import (
     Boxes,
     Cells,
-    Clouds,
     Contest,
     Hypotheses,
     Pose,
-    RenderScene,
-    Worth,
+    Refined,
     counting_shown,
+    look,
     polish,
     refine,
     shown_similarity,
-    splat_margin,
 )
-from pasr_perception.refine.outline import outline
-from pasr_perception.templates import log_aspect
-from pasr_perception.types import Candidates, Crop
+from pasr_perception.sides import Sides
+from pasr_perception.types import Candidates, Crop, Rivals
+from pasr_perception.valuing import Ends, Heads, Scenery, Valuing, best_of_each
 
-AGAIN = 16  # refined candidates of a crop at most whose contours and colours are looked at again
+Told = TypeVar("Told")
 
 
-def best_of_each(values: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """Indices of the largest value of each part of values, which are `sizes` long."""
-    begin = itertools.accumulate(sizes[:-1], initial=0)
-    return torch.stack([first + part.argmax() for first, part in zip(begin, values.split(list(sizes)), strict=True)])
+def replaced_at(mine: Told, by: Told, at: torch.Tensor) -> Told:
+    """The same with the rows [k] at an index of all its tensors from another, which has as many."""
+
+    def one(a: Any, b: Any) -> Any:
+        if isinstance(a, torch.Tensor):
+            return a.index_copy(0, at.to(a.device), b)
+        return replaced_at(a, b, at) if is_dataclass(a) else a
+
+    known: Any = mine
+    return cast(
+        Told, replace(known, **{f.name: one(getattr(mine, f.name), getattr(by, f.name)) for f in fields(known)})
+    )
 
 
 @dataclass(frozen=True)
-class Heads:
-    """Candidates of all crops that are looked at together, H in all."""
+class Outcome:
+    """Heads [H], and what refinement made of them."""
 
-    sizes: tuple[int, ...]  # how many of each crop
-    crop: torch.Tensor  # [H] int64
-    turn: torch.Tensor  # [H] int64, quarter turns of the crop
-    mesh: torch.Tensor  # [H] int64, on the CPU
-    rotation: torch.Tensor  # [H, 3, 3] in the crop as it is
-    similarity: torch.Tensor  # [H] of the candidates
+    heads: Heads
+    start: Hypotheses  # in turned crops, rivals no more
+    reached: Refined  # from there
+    value: torch.Tensor  # [H]
     agreement: torch.Tensor  # [H] of colours
-    contour: torch.Tensor  # [H] what contours add to the value
 
-    @classmethod
-    def of(cls, candidates: Sequence[Candidates], sizes: Sequence[int], device: torch.device) -> Heads:
-        """The first so many of each crop's."""
-        first = list(zip(candidates, sizes, strict=True))
-        meshes = [c.mesh_index[:n] for c, n in first]
-        crop = torch.arange(len(candidates)).repeat_interleave(torch.tensor(sizes)).to(device)
-        names = ("turn", "rotation", "similarity")
-        turn, rotation, similarity = (torch.cat([getattr(c, name)[:n] for c, n in first]) for name in names)
+    @property
+    def rendered(self) -> Pose:
+        """Where splats fit, in the crops as they are."""
+        return self.reached.pose.turned(quarter_turns(self.heads.turn))
 
-        def known(said: Sequence[torch.Tensor | None]) -> torch.Tensor:
-            both = zip(said, first, strict=True)
-            return torch.cat([(torch.zeros_like(c.value) if each is None else each)[:n] for each, (c, n) in both])
-
-        agreement, contour = known([c.agreement for c in candidates]), known([c.contour for c in candidates])
-        return cls(tuple(sizes), crop, turn, torch.cat(meshes).cpu(), rotation, similarity, agreement, contour)
-
-    def chosen(self, index: torch.Tensor) -> Heads:
-        """Some of them, of crops no more."""
-        there = index.cpu()
-        rest = (t[index] for t in (self.rotation, self.similarity, self.agreement, self.contour))
-        return Heads((), self.crop[index], self.turn[index], self.mesh[there], *rest)
-
-
-@dataclass(frozen=True)
-class Scenery:
-    """Crops, and the clouds that are looked for in them."""
-
-    crops: Sequence[Crop]
-    edges: CropEdges | None  # of the crops; None where contours are not compared
-    boxes: Boxes  # of the crops
-    meshes: torch.Tensor  # [C] int64, ascending
-    clouds: Clouds  # of these
-
-    def cloud(self, heads: Heads) -> torch.Tensor:
-        """Which of the clouds each is of: [H] int64."""
-        return torch.searchsorted(self.meshes, heads.mesh).to(heads.crop.device)
-
-
-@dataclass(frozen=True)
-class Ends:
-    """Where refinement left heads, in the crops as they are."""
-
-    rendered: Pose  # where splats fit
-    pose: Pose  # where the points are: of a rendering that was scaled, without the margin of its splats
-    similarity: torch.Tensor  # [H]
-    where_shown: Callable[[torch.Tensor], torch.Tensor] | None  # of some [k], over cells that show their objects
+    def chosen(self, index: torch.Tensor) -> Outcome:
+        """Some of them."""
+        heads, start, reached = self.heads.chosen(index), self.start.chosen(index), self.reached.chosen(index)
+        return Outcome(heads, start, reached, self.value[index], self.agreement[index])
 
 
 @dataclass(frozen=True)
 class Refinement:
     """Refines candidates of a library's meshes."""
 
-    space: ResidentLibrary
-    scene: RenderScene
-    config: CoarseConfig  # whose weights order poses
-    grid: int
-    device: torch.device
+    valuing: Valuing
+    sides: Sides
 
     def __call__(
         self,
@@ -130,141 +92,134 @@ class Refinement:
         """Refine each crop's first `top_k` candidates; maps and `compared` as `Pipeline.refine` has them."""
         if not config.enabled:
             return list(candidates)
+        device = self.valuing.device
         seen = CropEdges.of(crops) if config.contour_weight > 0 else None
         near = [self._near(c, config.window) for c in candidates]
-        heads = Heads.of(candidates, near if seen is not None else [min(n, config.top_k) for n in near], self.device)
-        meshes = heads.mesh.unique()
-        scenery = Scenery(crops, seen, Boxes.of(crops, self.device), meshes, self.space.clouds(meshes.tolist()))
+        heads = Heads.of(candidates, near if seen is not None else [min(n, config.top_k) for n in near], device)
+        scenery = self._scenery(heads, crops, maps, seen)
         if seen is not None:
-            worth = config.contour_weight * self._of_contours(Pose.by_outline(heads.rotation), heads, scenery)
+            worth = config.contour_weight * self.valuing.of_contours(Pose.by_outline(heads.rotation), heads, scenery)
             candidates = self._by_contours(candidates, worth.split(heads.sizes))
             still = (self._near(c, config.window) for c in candidates)
-            heads = Heads.of(candidates, [min(*n, config.top_k) for n in zip(still, near, strict=True)], self.device)
-        cells = counting_shown(Cells.of(maps.flatten(0, 1), scenery.clouds), crops, maps.shape[1])
-        start = self._start(heads, scenery, maps.shape[1])
+            heads = Heads.of(candidates, [min(*n, config.top_k) for n in zip(still, near, strict=True)], device)
         if not compared:
-            start = replace(start, similarity=None)
-        reached = result = refine(start, scenery.clouds, cells, self.scene, config)
-        back = quarter_turns(heads.turn)
-        rendered = reached.pose.turned(back)
+            heads = replace(heads, similarity=None)
+        outcome = self._refined(heads, scenery, config, config.window if compared else 0)
+        first = best_of_each(self._rivals.margin(outcome.value.cpu(), heads.mesh), heads.sizes).to(device)
+        winners = outcome.chosen(first)
+        if compared and config.turns_winners:  # else crops are not known in all their turns
+            winners = self._from_best_sides(winners, scenery, config)
+        if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
+            winners = self._polished(winners, scenery, config)
+        return self._told(replaced_at(outcome, winners, first), candidates)
+
+    def _scenery(self, heads: Heads, crops: Sequence[Crop], maps: torch.Tensor, seen: CropEdges | None) -> Scenery:
+        """What heads are looked for in; maps [B, T, D, g, g]."""
+        meshes = heads.mesh.unique()
+        clouds = self.valuing.space.clouds(meshes.tolist())
+        cells = counting_shown(Cells.of(maps.flatten(0, 1), clouds), crops, maps.shape[1])
+        return Scenery(crops, seen, Boxes.of(crops, self.valuing.device), meshes, clouds, cells, maps.shape[1])
+
+    def _refined(self, heads: Heads, scenery: Scenery, config: RefineConfig, window: float) -> Outcome:
+        """Heads refined and valued; a window as `Valuing` has it."""
+        scene, start = self.valuing.scene, self._start(heads, scenery)
+        reached = refine(start, scenery.clouds, scenery.cells, scene, config)
+        rendered = reached.pose.turned(quarter_turns(heads.turn))
 
         def where_shown(some: torch.Tensor) -> torch.Tensor:
-            return shown_similarity(reached.chosen(some), start.chosen(some), cells, self.scene)
+            return shown_similarity(reached.chosen(some), start.chosen(some), scenery.cells, scene)
 
-        told = config.shown_share > 0 and any(crop.shown is not None for crop in crops)
-        ends = Ends(rendered, self._of_points(rendered), reached.similarity, where_shown if told else None)
-        value, agreement = self._valued(heads, ends, scenery, config, config.window if compared else 0)
-        if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
-            first = best_of_each(self.space.rivals.margin(value.cpu(), heads.mesh), heads.sizes).to(self.device)
-            more = None if seen is None else self._worth(heads.chosen(first), back[first], scenery, config)
-            winners = start.chosen(first), reached.chosen(first)
-            result = reached.replaced(polish(*winners, cells, self.scene, config.polish, more), first)
-        pose = self._of_points(result.pose.turned(back))
+        told = config.shown_share > 0 and any(crop.shown is not None for crop in scenery.crops)
+        ends = Ends(rendered, self.valuing.of_points(rendered), reached.similarity, where_shown if told else None)
+        value, agreement = self.valuing(heads, ends, scenery, config, window)
+        return Outcome(heads, start.chosen(torch.arange(len(value), device=value.device)), reached, value, agreement)
+
+    def _from_best_sides(self, winners: Outcome, scenery: Scenery, config: RefineConfig) -> Outcome:
+        """One winner of every crop, each as its mesh is worth most: as found, or as refined from another side of it."""
+        sides, of = self._near_sides(winners, scenery, config.sides)
+        if not sides.sizes:
+            return winners
+        turned = self._refined(sides, scenery, config, config.window)
+        best = best_of_each(turned.value, sides.sizes)
+        crops = of[best]
+        better = turned.value[best] > winners.value[crops]
+        return replaced_at(winners, turned.chosen(best[better]), crops[better])
+
+    def _near_sides(self, winners: Outcome, scenery: Scenery, window: float) -> tuple[Heads, torch.Tensor]:
+        """Heads [S] at winners' other sides that are within a window by eq. 8 and aspect, and whose sides they are [S]."""
+        found, valuing = winners.heads, self.valuing
+        rotation, similarity = winners.rendered.rotation, winners.reached.similarity
+        enough = valuing.by_features(similarity, rotation, found, scenery) - window * valuing.spread(found)
+        heads, of = self._other_sides(found, rotation)
+        most = valuing.by_features(similarity[of], heads.rotation, heads, scenery)  # that a side is worth if as similar
+        possible = (most >= enough[of]).nonzero()[:, 0]
+        heads, of = heads.chosen(possible), of[possible]
+        if len(of):
+            start = self._start(heads, scenery)
+            seen = look(Pose.by_outline(start.rotation), start, scenery.cells, valuing.scene).similarity
+            near = (valuing.by_features(seen, heads.rotation, heads, scenery) >= enough[of]).nonzero()[:, 0]
+            heads, of = replace(heads.chosen(near), similarity=seen[near]), of[near]
+        return replace(heads, sizes=tuple(of.unique_consecutive(return_counts=True)[1].tolist())), of
+
+    def _other_sides(self, heads: Heads, rotation: torch.Tensor) -> tuple[Heads, torch.Tensor]:
+        """What is seen of heads' meshes from their other sides, if it is now at rotations [H, 3, 3]; and of which head each is."""
+        meshes = heads.mesh.tolist()
+        sides = [R @ self.sides.of(mesh).to(R) for mesh, R in zip(meshes, rotation, strict=True)]
+        turn = torch.cat([self.sides.crop_turns(mesh, R) for mesh, R in zip(meshes, sides, strict=True)])
+        of = torch.arange(len(sides)).repeat_interleave(torch.tensor([len(R) for R in sides])).to(turn.device)
+        others = replace(heads.chosen(of), turn=turn, rotation=torch.cat(sides), similarity=None)
+        return replace(
+            others, agreement=torch.zeros_like(others.agreement), contour=torch.zeros_like(others.contour)
+        ), of
+
+    def _polished(self, winners: Outcome, scenery: Scenery, config: RefineConfig) -> Outcome:
+        """Winners at the best pose near the one that they reached."""
+        more = None if scenery.edges is None else self.valuing.of_poses(winners.heads, scenery, config)
+        reached = polish(winners.start, winners.reached, scenery.cells, self.valuing.scene, config.polish, more)
+        return replace(winners, reached=reached)
+
+    def _told(self, outcome: Outcome, candidates: Sequence[Candidates]) -> list[Candidates]:
+        """Each crop's candidates as the outcome leaves the first of them."""
+        pose, heads = self.valuing.of_points(outcome.rendered), outcome.heads
         displacement = torch.cat([pose.shift, pose.log_scale[:, None]], 1)
-        found = pose.rotation, result.similarity, value, agreement, displacement
+        found = heads.turn, pose.rotation, outcome.reached.similarity, outcome.value, outcome.agreement, displacement
         refined = zip(*(t.split(heads.sizes) for t in found), strict=True)
         return [c.with_refined(*each) for c, each in zip(candidates, refined, strict=True)]
+
+    @property
+    def _rivals(self) -> Rivals:
+        return self.valuing.space.rivals
 
     def _near(self, candidates: Candidates, window: float) -> int:
         """How many of a crop's candidates are not farther behind the best than a window; 0 = all are taken for near."""
         count = len(candidates.mesh_index)
         if window == 0:
             return count
-        margin = self.space.rivals.margin(candidates.value.cpu(), candidates.mesh_index.cpu())
+        margin = self._rivals.margin(candidates.value.cpu(), candidates.mesh_index.cpu())
         behind = (margin < margin[:1] - window).nonzero()
         return int(behind[0]) if len(behind) else count
 
-    def _spread(self, heads: Heads) -> torch.Tensor:
-        """Of strangers to each one's mesh [H]."""
-        return self.space.rivals.spread[heads.mesh].to(self.device)
-
-    def _start(self, heads: Heads, scenery: Scenery, turns: int) -> Hypotheses:
+    def _start(self, heads: Heads, scenery: Scenery) -> Hypotheses:
         """The heads in their turned crops; colours and contours count in their contest, as far as they are known before."""
-        offset, spread = self.space.rivals.offset[heads.mesh].to(self.device), self._spread(heads)
-        known = self.config.colour_weight * spread * heads.agreement + heads.contour
+        offset, spread = self._rivals.offset[heads.mesh].to(self.valuing.device), self.valuing.spread(heads)
+        known = self.valuing.config.colour_weight * spread * heads.agreement + heads.contour
         return Hypotheses(
             quarter_turns(-heads.turn) @ heads.rotation,
             scenery.cloud(heads),
-            heads.crop * turns + (heads.turn if turns > 1 else 0),
+            heads.crop * scenery.turns + (heads.turn if scenery.turns > 1 else 0),
             scenery.boxes.chosen(heads.crop).turned(heads.turn),
             Contest(heads.sizes, offset - known, spread),
             heads.similarity,
         )
 
-    def _valued(
-        self, heads: Heads, ends: Ends, scenery: Scenery, config: RefineConfig, window: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What heads are worth [H] where they ended, and how well colours agree there [H].
-
-        Those that are within a window of the best of their crop, 0 = all, are looked at there, `AGAIN` at most; the others keep
-        the agreement and contours that they began with.
-        """
-        agreement, contour = heads.agreement, heads.contour
-        mismatch, spread = self._mismatch(ends.rendered.rotation, heads, scenery), self._spread(heads)
-        value = values(ends.similarity, mismatch, agreement, spread, self.config) + contour
-        best = self._best(value, heads, window)
-        among = heads.chosen(best)
-        agreement = agreement.index_copy(0, best, self._agreement(ends.rendered.chosen(best), among, scenery))
-        if scenery.edges is not None:
-            worth = config.contour_weight * self._of_contours(ends.pose.chosen(best), among, scenery)
-            contour = contour.index_copy(0, best, worth)
-        value = values(ends.similarity, mismatch, agreement, spread, self.config) + contour
-        if ends.where_shown is not None:
-            more = ends.where_shown(best) - ends.similarity[best]
-            value = value.index_add(0, best, config.shown_share * more)
-        return value, agreement
-
-    def _best(self, value: torch.Tensor, heads: Heads, window: float) -> torch.Tensor:
-        """Indices of those, by value [H], that are within a window of the best of their crop, `AGAIN` at most; 0 = all."""
-        if window == 0:
-            return torch.arange(len(value), device=self.device)
-        contest = Contest(heads.sizes, self.space.rivals.offset[heads.mesh].to(self.device), self._spread(heads))
-        margin, first = contest.margin(value), contest.finalists(value, AGAIN)
-        best = margin[best_of_each(margin, heads.sizes)]  # of each crop
-        return first[margin[first] >= best[heads.crop[first]] - window]
-
-    def _of_points(self, rendered: Pose) -> Pose:
-        """Where the points are of a rendering, which has the margin of its splats where it was scaled."""
-        margin = splat_margin(self.scene) * (rendered.log_scale != 0)
-        return replace(rendered, log_scale=rendered.log_scale + margin)
-
-    def _worth(self, heads: Heads, back: torch.Tensor, scenery: Scenery, config: RefineConfig) -> Worth:
-        """What contours add to eq. 8 at poses of heads in turned crops, which turns [H, 3, 3] lead back from."""
-
-        def worth(pose: Pose, of: torch.Tensor) -> torch.Tensor:
-            there = self._of_points(pose.turned(back[of]))
-            return config.contour_weight * self._of_contours(there, heads.chosen(of), scenery)
-
-        return worth
-
-    def _of_contours(self, pose: Pose, heads: Heads, scenery: Scenery) -> torch.Tensor:
-        """What contours at poses [H] in the crops as they are say for or against them, in their meshes' spreads."""
-        assert scenery.edges is not None
-        agreed = contour_agreement(pose, scenery.cloud(heads), scenery.clouds, scenery.edges, heads.crop, self.scene)
-        return self._spread(heads) * (agreed - NEUTRAL)
-
     def _by_contours(self, candidates: Sequence[Candidates], worth: Sequence[torch.Tensor]) -> list[Candidates]:
         """Each crop's first [n] ordered anew by what their contours are worth; the others' were not looked at: as on average."""
         ordered = []
         for c, mine in zip(candidates, worth, strict=True):
-            first, spread = len(mine), self.space.rivals.spread[c.mesh_index.cpu()].to(mine.device)
+            first, spread = len(mine), self._rivals.spread[c.mesh_index.cpu()].to(mine.device)
             more = torch.cat([mine, (mine / spread[:first]).mean() * spread[first:]])
             value = c.value + more
-            margin = self.space.rivals.margin(value[:first].cpu(), c.mesh_index[:first].cpu())
+            margin = self._rivals.margin(value[:first].cpu(), c.mesh_index[:first].cpu())
             order = torch.cat([margin.argsort(descending=True, stable=True), torch.arange(first, len(value))])
             ordered.append(replace(c, value=value, contour=more).chosen(order))
         return ordered
-
-    def _mismatch(self, rotation: torch.Tensor, heads: Heads, scenery: Scenery) -> torch.Tensor:
-        """How much outlines [H] differ in aspect from their boxes."""
-        outer = scenery.clouds.outer.index_select(0, scenery.cloud(heads))  # [H, K, 3]
-        edges = outline(outer, rotation, self.scene.view).edges
-        log_aspects = (log_aspect(e[:, 2:] - e[:, :2]) for e in (edges, scenery.boxes.chosen(heads.crop).edges))
-        return torch.sub(*log_aspects).abs()
-
-    def _agreement(self, pose: Pose, heads: Heads, scenery: Scenery) -> torch.Tensor:
-        """Of colours [H] at poses in the crops as they are; 0 where they are not compared."""
-        if self.config.colour_weight == 0 or scenery.clouds.chroma is None:
-            return pose.log_scale.new_zeros(len(heads.crop))
-        chroma = crop_chroma(scenery.crops, self.grid)[:, 0].to(self.device)
-        return splats_agreement(pose, scenery.cloud(heads), scenery.clouds, chroma, heads.crop, self.scene)

@@ -103,18 +103,20 @@ class Candidates:
 
     def with_refined(
         self,
+        turn: torch.Tensor,
         rotation: torch.Tensor,
         similarity: torch.Tensor,
         value: torch.Tensor,
         agreement: torch.Tensor,
         displacement: torch.Tensor,
     ) -> Candidates:
-        """The same candidates as the search found them, the first n refined: rotation [n, 3, 3] and so on."""
+        """The same candidates as the search found them, the first n refined: turn [n], rotation [n, 3, 3] and so on."""
         n = len(rotation)
         rest = displacement.new_zeros(len(self.mesh_index) - n, 3)
         agreed = torch.zeros_like(self.value) if self.agreement is None else self.agreement
         return replace(
             self,
+            turn=torch.cat([turn, self.turn[n:]]),
             rotation=torch.cat([rotation, self.rotation[n:]]),
             similarity=torch.cat([similarity, self.similarity[n:]]),
             value=torch.cat([value, self.value[n:]]),

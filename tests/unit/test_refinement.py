@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception import refinement
+from pasr_perception import valuing
 from pasr_perception.config import ConfigError, PasrConfig, RefineConfig
 from pasr_perception.contour import CropEdges, contour_agreement
 from pasr_perception.crop import crop_detections
@@ -74,13 +74,13 @@ def test_those_that_are_refined_are_refined_as_ever(searched: Any) -> None:
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """At how many contours each call looks."""
     counts: list[int] = []
-    look = refinement.contour_agreement
+    look = valuing.contour_agreement
 
     def counted(pose: Any, *rest: Any) -> torch.Tensor:
         counts.append(len(pose.rotation))
         return look(pose, *rest)
 
-    monkeypatch.setattr(refinement, "contour_agreement", counted)
+    monkeypatch.setattr(valuing, "contour_agreement", counted)
     return counts
 
 
@@ -102,7 +102,7 @@ def test_who_ends_far_behind_is_not_looked_at_again(searched: Any, looked: list[
 
 def test_so_many_are_looked_at_again_at_most(searched: Any, looked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, found, maps, crops = searched
-    monkeypatch.setattr(refinement, "AGAIN", 2)
+    monkeypatch.setattr(valuing, "AGAIN", 2)
     wide = dataclasses.replace(EVERYONE, contour_weight=RefineConfig.contour_weight, window=99)
     pipeline.refine(found, maps, crops, wide)
     assert looked == [sum(len(c.mesh_index) for c in found), 2 * len(found)]
