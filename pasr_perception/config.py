@@ -124,7 +124,7 @@ class RefineConfig:
     window: float = 5.0  # spreads of margin behind the best up to which the others of them are refined; 0 = all of them
     unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
-    finalists: int = 6  # of newton: candidates that go on after the first iteration, the others rest there
+    finalists: int = 3  # of newton: candidates that go on after the first iteration, the others rest there
     sides: float = 4.0  # of newton: spreads behind the winner up to which its mesh's other sides are refined; 0 = none
     polish: int = (
         3  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees

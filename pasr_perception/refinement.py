@@ -48,9 +48,8 @@ def replaced_at(mine: Told, by: Told, at: torch.Tensor) -> Told:
         return replaced_at(a, b, at) if is_dataclass(a) else a
 
     known: Any = mine
-    return cast(
-        Told, replace(known, **{f.name: one(getattr(mine, f.name), getattr(by, f.name)) for f in fields(known)})
-    )
+    rows = {f.name: one(getattr(known, f.name), getattr(by, f.name)) for f in fields(known)}
+    return cast(Told, replace(known, **rows))
 
 
 @dataclass(frozen=True)
@@ -162,15 +161,14 @@ class Refinement:
         return replace(heads, sizes=tuple(of.unique_consecutive(return_counts=True)[1].tolist())), of
 
     def _other_sides(self, heads: Heads, rotation: torch.Tensor) -> tuple[Heads, torch.Tensor]:
-        """What is seen of heads' meshes from their other sides, if it is now at rotations [H, 3, 3]; and of which head each is."""
+        """Heads [S] of other sides of meshes that are at rotations [H, 3, 3] now, of which nothing is known; whose they are [S]."""
         meshes = heads.mesh.tolist()
         sides = [R @ self.sides.of(mesh).to(R) for mesh, R in zip(meshes, rotation, strict=True)]
         turn = torch.cat([self.sides.crop_turns(mesh, R) for mesh, R in zip(meshes, sides, strict=True)])
         of = torch.arange(len(sides)).repeat_interleave(torch.tensor([len(R) for R in sides])).to(turn.device)
-        others = replace(heads.chosen(of), turn=turn, rotation=torch.cat(sides), similarity=None)
-        return replace(
-            others, agreement=torch.zeros_like(others.agreement), contour=torch.zeros_like(others.contour)
-        ), of
+        others, nothing = heads.chosen(of), torch.zeros(len(of), device=turn.device)
+        others = replace(others, agreement=nothing, contour=nothing, similarity=None)
+        return replace(others, turn=turn, rotation=torch.cat(sides)), of
 
     def _polished(self, winners: Outcome, scenery: Scenery, config: RefineConfig) -> Outcome:
         """Winners at the best pose near the one that they reached."""

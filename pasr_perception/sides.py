@@ -18,9 +18,7 @@ from pasr_perception.geometry.symmetry_group import Symmetry, closest_symmetric_
 from pasr_perception.geometry.viewpoints import nearest_turns, up_rotation
 from pasr_perception.library.format import MeshEntry
 
-ALIKE = math.radians(
-    20.0
-)  # nearer than this to a known side by the mesh's symmetry is that side: refinement gets there by itself
+ALIKE = math.radians(20.0)  # up to which a side is another one, by the mesh's symmetry: refinement gets there by itself
 
 
 def turns_about(pose_set: str, up: str) -> np.ndarray:
@@ -51,7 +49,7 @@ class Sides:
         if mesh not in self._known:
             entry = self._entries[mesh]
             found = other_sides(turns_about(entry.pose_set, entry.up), entry.symmetry)
-            self._known[mesh] = torch.as_tensor(found, dtype=torch.float32).reshape(-1, 3, 3)
+            self._known[mesh] = torch.as_tensor(found, dtype=torch.float32)
         return self._known[mesh]
 
     def crop_turns(self, mesh: int, R_crop_obj: torch.Tensor) -> torch.Tensor:
