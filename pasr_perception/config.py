@@ -125,7 +125,7 @@ class RefineConfig:
     unknowns: int = 6  # 3: rotation, 5: and shift in the crop, 6: and scale, for loose boxes; newton only
     iterations: int = 2  # of newton, one rendering each; 1 is enough for 3 unknowns; 0 turns refinement off
     finalists: int = 3  # of newton: candidates that go on after the first iteration, the others rest there
-    sides: float = 4.0  # of newton: spreads behind the winner up to which its mesh's other sides are refined; 0 = none
+    again: int = 4  # of newton: poses more of the winner's mesh, searched for alone, that are refined too; 0 = none
     polish: int = (
         3  # of newton: rounds in the end in which the winner takes the best of nine poses, within 6, 4, 2 degrees
     )
@@ -143,8 +143,8 @@ class RefineConfig:
         return self.method == "newton" and self.unknowns > 3
 
     @property
-    def turns_winners(self) -> bool:
-        return self.method == "newton" and self.sides > 0
+    def searches_again(self) -> bool:
+        return self.method == "newton" and self.again > 0
 
     @property
     def polished(self) -> bool:
@@ -160,9 +160,9 @@ class RefineConfig:
         _require(self.top_k >= 1, "refine.top_k", "at least 1", self.top_k)
         _require(self.finalists >= 1, "refine.finalists", "at least 1", self.finalists)
         _require(self.unknowns in (3, 5, 6), "refine.unknowns", "3, 5 or 6", self.unknowns)
-        for name in ("iterations", "polish", "steps"):
+        for name in ("iterations", "again", "polish", "steps"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
-        for name in ("window", "sides", "robust_scale", "coverage_weight", "contour_weight", "weight_decay"):
+        for name in ("window", "robust_scale", "coverage_weight", "contour_weight", "weight_decay"):
             _require(getattr(self, name) >= 0, f"refine.{name}", "0 or more", getattr(self, name))
         _require(0 <= self.shown_share <= 1, "refine.shown_share", "0..1", self.shown_share)
         scale_is_held = self.unknowns == 3 or self.coverage_weight > 0

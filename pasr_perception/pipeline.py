@@ -31,11 +31,10 @@ from pasr_perception.placing import Placing, Told
 from pasr_perception.rank import Ranked, rank
 from pasr_perception.refine import RenderScene
 from pasr_perception.refine.likeness import likeness
-from pasr_perception.refinement import Refinement
+from pasr_perception.refinement import Refinement, Search
 from pasr_perception.reframe import Look, Searched, better_boxes, reframed
 from pasr_perception.settling import Settling
 from pasr_perception.shortlist import Shortlister
-from pasr_perception.sides import Sides
 from pasr_perception.sieve import Sieve
 from pasr_perception.types import Candidates, Crop, Detection, Frame, FrameResult, Hypothesis, Rivals, StageTimings
 from pasr_perception.uncertainty import Uncertainty
@@ -88,7 +87,7 @@ class Pipeline:
             wanted = needs(bank, stored, len(self.turns), config.coarse.resident_mb * 2**20, device)
             check_fits(wanted, free_bytes(device), device)
         valuing = Valuing(self._space, self._scene, config.coarse, encoder.grid, device)
-        self._refinement = Refinement(valuing, Sides(library.entries))
+        self._refinement = Refinement(valuing)
         self._uncertainty = Uncertainty(library, self._space, self._scene)
         self._shortlist = self._shortlister(bank, channels) if config.coarse.method == "shortlist" else None
         self._mesh_index = {entry.id: i for i, entry in enumerate(library.entries)}
@@ -182,7 +181,8 @@ class Pipeline:
         for _ in range(self.config.reframe.rounds if loose else 0):
             searched = self._searched_again(frame, searched, only)
         crops, maps, times = searched.crops, searched.maps, [time.perf_counter()]
-        refined = self.refine(searched.candidates, maps, crops, refine)
+        again = None if only is not None else lambda meshes: self._candidates(crops, maps, meshes)
+        refined = self.refine(searched.candidates, maps, crops, refine, search=again)
         times.append(time.perf_counter())
         refined = Settling(self.placing, self.config)(refined, crops, frame)
         before, after = self._rank(searched.candidates), self._rank(refined)
@@ -201,13 +201,19 @@ class Pipeline:
     def _searched(self, look: Look, maps: torch.Tensor, only: Sequence[int | None] | None) -> Searched:
         """A search of a look's crops, maps [B, T, D, g, g]."""
         began = time.perf_counter()
-        size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in look.crops]), dtype=torch.float32)
-        chroma = None
-        if self.config.coarse.colour_weight > 0:
-            chroma = crop_chroma(look.crops, self.encoder.grid, self.turns).to(self.device)
-        candidates = self.search(maps, size.to(self.device), only, chroma)
+        candidates = self._candidates(look.crops, maps, only)
         timings = look.timings + StageTimings(coarse=time.perf_counter() - began)
         return Searched(look.crops, maps, tuple(candidates), timings)
+
+    def _candidates(
+        self, crops: Sequence[Crop], maps: torch.Tensor, only: Sequence[int | None] | None
+    ) -> list[Candidates]:
+        """What a search finds in crops."""
+        size = torch.tensor(np.stack([c.box[2:] - c.box[:2] for c in crops]), dtype=torch.float32)
+        chroma = None
+        if self.config.coarse.colour_weight > 0:
+            chroma = crop_chroma(crops, self.encoder.grid, self.turns).to(self.device)
+        return self.search(maps, size.to(self.device), only, chroma)
 
     def _searched_again(self, frame: Frame, searched: Searched, only: Sequence[int | None] | None) -> Searched:
         """The same with those crops replaced whose best candidate says that the object ends elsewhere than its box."""
@@ -294,13 +300,15 @@ class Pipeline:
         crops: Sequence[Crop],
         config: RefineConfig | None = None,
         compared: bool = True,
+        search: Search | None = None,
     ) -> list[Candidates]:
         """Refine each crop's first `refine.top_k` candidates, each in the turned crop that it was found in.
 
         maps [B, T, D, g, g] of `encode`, or [B, 1, D, g, g] of the one turn that all candidates of a crop share. `compared` says
-        that the candidates' similarities are those of their poses, as a search leaves them.
+        that the candidates' similarities are those of their poses, as a search leaves them. `search` says what is found in the
+        crops of one mesh each, by its index: without it winners' meshes are not searched for again (`refine.again`).
         """
-        return self._refinement(candidates, maps, crops, config or self.config.refine, compared)
+        return self._refinement(candidates, maps, crops, config or self.config.refine, compared, search)
 
     def _rank(self, candidates: Sequence[Candidates]) -> list[Ranked]:
         return [rank(c, self.rivals, self.config.rank, self.config.confidence) for c in candidates]

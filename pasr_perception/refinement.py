@@ -4,13 +4,13 @@ Refinement brings few candidates forward by much, so those that are more than `r
 Contours (`contour.py`) are looked at at the coarse poses of the candidates that are near, to choose whom to refine, and again where
 those end up that are near then (`valuing.py`).
 
-The winner of every crop is looked at closer: from its mesh's other sides (`sides.py`), if one of them is worth more, and then among
-poses around it (`refine/polish.py`).
+A search names a few poses of a mesh at most, so the right one of the winner's may be missing. So the winner's mesh is searched for
+alone (`refine.again`), what that names besides is refined too, and the best is the winner. That is polished (`refine/polish.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -27,16 +27,15 @@ from pasr_perception.refine import (
     Pose,
     Refined,
     counting_shown,
-    look,
     polish,
     refine,
     shown_similarity,
 )
-from pasr_perception.sides import Sides
 from pasr_perception.types import Candidates, Crop, Rivals
 from pasr_perception.valuing import Ends, Heads, Scenery, Valuing, best_of_each
 
 Told = TypeVar("Told")
+Search = Callable[[list[int]], Sequence[Candidates]]  # what is found of one mesh in every crop, best first
 
 
 def replaced_at(mine: Told, by: Told, at: torch.Tensor) -> Told:
@@ -78,7 +77,6 @@ class Refinement:
     """Refines candidates of a library's meshes."""
 
     valuing: Valuing
-    sides: Sides
 
     def __call__(
         self,
@@ -87,37 +85,47 @@ class Refinement:
         crops: Sequence[Crop],
         config: RefineConfig,
         compared: bool = True,
+        search: Search | None = None,
     ) -> list[Candidates]:
-        """Refine each crop's first `top_k` candidates; maps and `compared` as `Pipeline.refine` has them."""
+        """Refine each crop's first `top_k` candidates; maps, `compared` and `search` as `Pipeline.refine` has them."""
         if not config.enabled:
             return list(candidates)
-        device = self.valuing.device
         seen = CropEdges.of(crops) if config.contour_weight > 0 else None
         near = [self._near(c, config.window) for c in candidates]
-        heads = Heads.of(candidates, near if seen is not None else [min(n, config.top_k) for n in near], device)
-        scenery = self._scenery(heads, crops, maps, seen)
-        if seen is not None:
-            worth = config.contour_weight * self.valuing.of_contours(Pose.by_outline(heads.rotation), heads, scenery)
-            candidates = self._by_contours(candidates, worth.split(heads.sizes))
-            still = (self._near(c, config.window) for c in candidates)
-            heads = Heads.of(candidates, [min(*n, config.top_k) for n in zip(still, near, strict=True)], device)
+        scenery = self._scenery([c.mesh_index[:n] for c, n in zip(candidates, near, strict=True)], crops, maps, seen)
+        ordered, heads = self._heads(candidates, scenery, config)
         if not compared:
             heads = replace(heads, similarity=None)
         outcome = self._refined(heads, scenery, config, config.window if compared else 0)
-        first = best_of_each(self._rivals.margin(outcome.value.cpu(), heads.mesh), heads.sizes).to(device)
+        first = best_of_each(self._rivals.margin(outcome.value.cpu(), heads.mesh), heads.sizes).to(self.valuing.device)
         winners = outcome.chosen(first)
-        if compared and config.turns_winners:  # else crops are not known in all their turns
-            winners = self._from_best_sides(winners, scenery, config)
+        if search is not None and config.searches_again:
+            winners = self._again(winners, search(winners.heads.mesh.tolist()), heads, scenery, config)
         if config.polished:  # what orders hypotheses stays as it was: the others were not looked at as closely
             winners = self._polished(winners, scenery, config)
-        return self._told(replaced_at(outcome, winners, first), candidates)
+        return self._told(replaced_at(outcome, winners, first), ordered)
 
-    def _scenery(self, heads: Heads, crops: Sequence[Crop], maps: torch.Tensor, seen: CropEdges | None) -> Scenery:
-        """What heads are looked for in; maps [B, T, D, g, g]."""
-        meshes = heads.mesh.unique()
-        clouds = self.valuing.space.clouds(meshes.tolist())
+    def _heads(
+        self, candidates: Sequence[Candidates], scenery: Scenery, config: RefineConfig
+    ) -> tuple[Sequence[Candidates], Heads]:
+        """Candidates in the order in which they are refined, and the first of them, which are."""
+        near, device = [self._near(c, config.window) for c in candidates], self.valuing.device
+        if scenery.edges is None:
+            return candidates, Heads.of(candidates, [min(n, config.top_k) for n in near], device)
+        heads = Heads.of(candidates, near, device)
+        worth = config.contour_weight * self.valuing.of_contours(Pose.by_outline(heads.rotation), heads, scenery)
+        ordered = self._by_contours(candidates, worth.split(heads.sizes))
+        still = (self._near(c, config.window) for c in ordered)
+        return ordered, Heads.of(ordered, [min(*n, config.top_k) for n in zip(still, near, strict=True)], device)
+
+    def _scenery(
+        self, meshes: Sequence[torch.Tensor], crops: Sequence[Crop], maps: torch.Tensor, seen: CropEdges | None
+    ) -> Scenery:
+        """What meshes [n] of each crop are looked for in; maps [B, T, D, g, g]."""
+        known = torch.cat(list(meshes)).cpu().unique()
+        clouds = self.valuing.space.clouds(known.tolist())
         cells = counting_shown(Cells.of(maps.flatten(0, 1), clouds), crops, maps.shape[1])
-        return Scenery(crops, seen, Boxes.of(crops, self.valuing.device), meshes, clouds, cells, maps.shape[1])
+        return Scenery(crops, seen, Boxes.of(crops, self.valuing.device), known, clouds, cells, maps.shape[1])
 
     def _refined(self, heads: Heads, scenery: Scenery, config: RefineConfig, window: float) -> Outcome:
         """Heads refined and valued; a window as `Valuing` has it."""
@@ -133,42 +141,26 @@ class Refinement:
         value, agreement = self.valuing(heads, ends, scenery, config, window)
         return Outcome(heads, start.chosen(torch.arange(len(value), device=value.device)), reached, value, agreement)
 
-    def _from_best_sides(self, winners: Outcome, scenery: Scenery, config: RefineConfig) -> Outcome:
-        """One winner of every crop, each as its mesh is worth most: as found, or as refined from another side of it."""
-        sides, of = self._near_sides(winners, scenery, config.sides)
-        if not sides.sizes:
+    def _again(
+        self, winners: Outcome, found: Sequence[Candidates], known: Heads, scenery: Scenery, config: RefineConfig
+    ) -> Outcome:
+        """One winner of every crop, each the best of those before and of what was found of its mesh besides what is known."""
+        new = [self._unknown(c, known.of_crop(crop), config.window) for crop, c in enumerate(found)]
+        _, heads = self._heads(new, scenery, replace(config, top_k=config.again))
+        if not len(heads.crop):
             return winners
-        turned = self._refined(sides, scenery, config, config.window)
-        best = best_of_each(turned.value, sides.sizes)
-        crops = of[best]
-        better = turned.value[best] > winners.value[crops]
-        return replaced_at(winners, turned.chosen(best[better]), crops[better])
+        heads = replace(heads, sizes=tuple(size for size in heads.sizes if size))
+        others = self._refined(heads, scenery, config, config.window)
+        best = best_of_each(others.value, heads.sizes)
+        crops = heads.crop[best]
+        better = others.value[best] > winners.value[crops]
+        return replaced_at(winners, others.chosen(best[better]), crops[better])
 
-    def _near_sides(self, winners: Outcome, scenery: Scenery, window: float) -> tuple[Heads, torch.Tensor]:
-        """Heads [S] at winners' other sides that are within a window by eq. 8 and aspect, and whose sides they are [S]."""
-        found, valuing = winners.heads, self.valuing
-        rotation, similarity = winners.rendered.rotation, winners.reached.similarity
-        enough = valuing.by_features(similarity, rotation, found, scenery) - window * valuing.spread(found)
-        heads, of = self._other_sides(found, rotation)
-        most = valuing.by_features(similarity[of], heads.rotation, heads, scenery)  # that a side is worth if as similar
-        possible = (most >= enough[of]).nonzero()[:, 0]
-        heads, of = heads.chosen(possible), of[possible]
-        if len(of):
-            start = self._start(heads, scenery)
-            seen = look(Pose.by_outline(start.rotation), start, scenery.cells, valuing.scene).similarity
-            near = (valuing.by_features(seen, heads.rotation, heads, scenery) >= enough[of]).nonzero()[:, 0]
-            heads, of = replace(heads.chosen(near), similarity=seen[near]), of[near]
-        return replace(heads, sizes=tuple(of.unique_consecutive(return_counts=True)[1].tolist())), of
-
-    def _other_sides(self, heads: Heads, rotation: torch.Tensor) -> tuple[Heads, torch.Tensor]:
-        """Heads [S] of other sides of meshes that are at rotations [H, 3, 3] now, of which nothing is known; whose they are [S]."""
-        meshes = heads.mesh.tolist()
-        sides = [R @ self.sides.of(mesh).to(R) for mesh, R in zip(meshes, rotation, strict=True)]
-        turn = torch.cat([self.sides.crop_turns(mesh, R) for mesh, R in zip(meshes, sides, strict=True)])
-        of = torch.arange(len(sides)).repeat_interleave(torch.tensor([len(R) for R in sides])).to(turn.device)
-        others, nothing = heads.chosen(of), torch.zeros(len(of), device=turn.device)
-        others = replace(others, agreement=nothing, contour=nothing, similarity=None)
-        return replace(others, turn=turn, rotation=torch.cat(sides)), of
+    def _unknown(self, found: Candidates, known: torch.Tensor, window: float) -> Candidates:
+        """Those of one mesh within a window of the best, without the rotations [n, 3, 3] that are known."""
+        near = found.rotation[: self._near(found, window)]
+        same = (near[:, None] == known).flatten(2).all(2).any(1)
+        return found.chosen((~same).nonzero()[:, 0])
 
     def _polished(self, winners: Outcome, scenery: Scenery, config: RefineConfig) -> Outcome:
         """Winners at the best pose near the one that they reached."""

@@ -70,7 +70,7 @@ def better_boxes(
     searched: Searched, camera: Camera, pipeline: Refining, refining: RefineConfig, config: ReframeConfig
 ) -> dict[int, np.ndarray]:
     """The boxes [4] to look through again: {number of the crop: pixels}, of the crops whose best candidate asks for it."""
-    moving = replace(refining, method="newton", unknowns=6, iterations=config.iterations, sides=0.0, polish=0)
+    moving = replace(refining, method="newton", unknowns=6, iterations=config.iterations, polish=0)
     moving = replace(moving, coverage_weight=config.coverage_weight)
     refined = pipeline.refine(searched.candidates, searched.maps, searched.crops, moving)
     boxes = {}

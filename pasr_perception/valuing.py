@@ -60,6 +60,10 @@ class Heads:
         agreement, contour = known([c.agreement for c in candidates]), known([c.contour for c in candidates])
         return cls(tuple(sizes), crop, turn, torch.cat(meshes).cpu(), rotation, similarity, agreement, contour)
 
+    def of_crop(self, crop: int) -> torch.Tensor:
+        """The rotations [n, 3, 3] of one crop's."""
+        return self.rotation.split(self.sizes)[crop]
+
     def chosen(self, index: torch.Tensor) -> Heads:
         """Some of them, of crops no more."""
         there = index.cpu()
@@ -142,13 +146,6 @@ class Valuing:
         """Where the points are of a rendering, which has the margin of its splats where it was scaled."""
         margin = splat_margin(self.scene) * (rendered.log_scale != 0)
         return replace(rendered, log_scale=rendered.log_scale + margin)
-
-    def by_features(
-        self, similarity: torch.Tensor, rotation: torch.Tensor, heads: Heads, scenery: Scenery
-    ) -> torch.Tensor:
-        """What rotations [H] in the crops as they are are worth by similarity [H] and aspect alone."""
-        mismatch = self.mismatch(rotation, heads, scenery)
-        return values(similarity, mismatch, torch.zeros_like(mismatch), self.spread(heads), self.config)
 
     def spread(self, heads: Heads) -> torch.Tensor:
         """Of strangers to each one's mesh [H]."""

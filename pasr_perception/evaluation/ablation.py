@@ -164,7 +164,7 @@ def variants_of(family: str, pipeline: Pipeline, others: Mapping[str, Beside], a
             "initial search": OFF,
             "Newton": replace(default, polish=0),
             "Newton and polish (default)": default,
-            "the same, no other sides": replace(default, sides=0.0),
+            "the same, not searched again": replace(default, again=0),
             "the same, no contours": replace(default, contour_weight=0),
             "the same, all cells alike": replace(default, shown_share=0),
             "1 Newton step, 1 polish": replace(default, iterations=1, polish=1),

@@ -94,17 +94,6 @@ def pose_set(name: str, up: str = "+y") -> np.ndarray:
     return np.concatenate([quarter_turn(turn) @ base for turn in QUARTER_TURNS[name]])
 
 
-def nearest_turns(R_crop_obj: np.ndarray, pose_set: str, up: str) -> np.ndarray:
-    """The quarter turns [N] of the crop in which poses [N, 3, 3] of a mesh are nearest to those that its features are of."""
-    if len(QUARTER_TURNS[pose_set]) == 1:
-        return np.zeros(len(R_crop_obj), np.int64)
-    R = R_crop_obj @ up_rotation(up).T
-    azimuth = direction_angles(-R[:, 2])[:, 1]
-    right = np.stack([np.cos(azimuth), np.zeros_like(azimuth), -np.sin(azimuth)], -1)  # of `look_at`, without a roll
-    x, y = np.einsum("nij,nj->in", R[:, :2], right)
-    return np.round(np.arctan2(y, x) / (math.pi / 2)).astype(np.int64) % 4
-
-
 def view_poses(name: str, up: str, count: int, rng: np.random.Generator) -> np.ndarray:
     """`count` rotations [V, 3, 3] to look at a mesh from: spread over what the pose set's templates cover, rolls random."""
     if name == "upright":

@@ -12,7 +12,6 @@ from pasr_perception.refine.polish import Worth, polish
 from pasr_perception.refine.problem import Boxes, Cells, Clouds, Contest, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.shown import counting_shown, shown_similarity
 from pasr_perception.refine.similarity import similarity, splat_margin
-from pasr_perception.refine.template import look
 
 __all__ = [
     "Boxes",
@@ -25,7 +24,6 @@ __all__ = [
     "RenderScene",
     "Worth",
     "counting_shown",
-    "look",
     "outer_points",
     "polish",
     "refine",

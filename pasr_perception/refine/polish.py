@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import torch
 
+from pasr_perception.config import RefineConfig
 from pasr_perception.geometry.se3 import exp_so3
 from pasr_perception.refine.problem import Cells, Hypotheses, Pose, Refined, RenderScene
 from pasr_perception.refine.template import Problem, Visited, visit
@@ -36,7 +37,7 @@ def polish(
     row = torch.arange(len(reached.rotation), device=reached.rotation.device)
     each = row.repeat_interleave(DIAGONALS)
     around = Hypotheses(start.rotation[each], start.cloud[each], start.crop[each])
-    problem = Problem.of_likeness(around, cells, scene)
+    problem = Problem.of(around, cells.clouds, cells, scene, RefineConfig())
     best = _valued(Visited.settled_at(reached), row, more)
     for number in range(rounds):
         rotation = (_diagonal_turns(number, row.device) @ best.pose.rotation[:, None]).flatten(0, 1)

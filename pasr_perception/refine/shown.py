@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from pasr_perception.config import RefineConfig
 from pasr_perception.refine.problem import Cells, Hypotheses, Refined, RenderScene
-from pasr_perception.refine.template import look
+from pasr_perception.refine.template import Problem, visit
 from pasr_perception.types import Crop
 
 LEAST = 0.02  # that a cell counts: a pose that covers nothing of the object is as similar as by all cells
@@ -36,5 +37,6 @@ def counting_shown(cells: Cells, crops: Sequence[Crop], turns: int) -> Cells:
 def shown_similarity(reached: Refined, start: Hypotheses, cells: Cells, scene: RenderScene) -> torch.Tensor:
     """Eq. 8 [H] of what hypotheses reached, over cells as much as they count; what refinement did not look at is looked at now."""
     unknown = reached.where_shown.isnan().nonzero()[:, 0]
-    looked = look(reached.chosen(unknown).pose, start.chosen(unknown), cells, scene)
-    return reached.where_shown.index_copy(0, unknown, looked.where_shown)
+    alone, left = start.chosen(unknown), reached.chosen(unknown)
+    problem = Problem.of(replace(alone, boxes=None), cells.clouds, cells, scene, RefineConfig())
+    return reached.where_shown.index_copy(0, unknown, visit(left.pose, problem).where_shown)

@@ -52,11 +52,6 @@ class Problem:
         toll = outer.new_full((len(start.crop),), config.coverage_weight)
         return cls(start.cloud, start.crop, boxes, clouds, outer, cells, scene, config, toll)
 
-    @classmethod
-    def of_likeness(cls, some: Hypotheses, cells: Cells, scene: RenderScene) -> Problem:
-        """How similar poses are, whatever their boxes."""
-        return cls.of(replace(some, boxes=None), cells.clouds, cells, scene, RefineConfig())
-
     def chosen(self, index: torch.Tensor) -> Problem:
         """That of some hypotheses."""
         boxes = None if self.boxes is None else self.boxes.chosen(index)
@@ -164,11 +159,6 @@ def visit(pose: Pose, problem: Problem) -> Visited:
     found = visits(pose.in_loops, problem.in_loops, problem.scene.raster)
     similarity, where_shown = torch.from_numpy(found).unbind(1)
     return priced(Visited(pose, similarity, similarity, where_shown), problem)
-
-
-def look(pose: Pose, some: Hypotheses, cells: Cells, scene: RenderScene) -> Visited:
-    """How similar poses of some hypotheses are."""
-    return visit(pose, Problem.of_likeness(some, cells, scene))
 
 
 def priced(visited: AnyVisited, problem: Problem) -> AnyVisited:

@@ -7,6 +7,7 @@ and clipped boxes cost little, and refinement moves shift and scale as well.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from pasr_perception.config import RefineConfig, TrackConfig
 from pasr_perception.crop import clipped_edges, crop_detection
 from pasr_perception.depth import usable_depth
 from pasr_perception.geometry.boxes import expected_box, sides
-from pasr_perception.geometry.viewpoints import nearest_turns
+from pasr_perception.geometry.viewpoints import QUARTER_TURNS, direction_angles, look_at, up_rotation
 from pasr_perception.lift import LiftError
 from pasr_perception.pipeline import Pipeline
 from pasr_perception.types import Candidates, Crop, Detection, Frame
@@ -37,6 +38,16 @@ class Look:
     similarity: float
     margin: float
     by_depth: bool = False  # its distance was settled by a depth map
+
+
+def nearest_turn(R_crop_obj: np.ndarray, pose_set: str, up: str) -> int:
+    """The quarter turn of the crop in which a pose [3, 3] is nearest to those that its mesh's features were lifted from."""
+    if len(QUARTER_TURNS[pose_set]) == 1:
+        return 0
+    R = R_crop_obj @ up_rotation(up).T
+    (elevation, azimuth) = direction_angles(-R[2][None])[0]
+    rest = R @ look_at(elevation, azimuth).T
+    return round(math.atan2(rest[1, 0], rest[0, 0]) / (math.pi / 2)) % 4
 
 
 def leaning_box(expected: np.ndarray, detection: Detection, frame: Frame) -> np.ndarray:
@@ -58,7 +69,7 @@ class WarmStart:
         given = replace(known, method="newton", unknowns=config.unknowns, iterations=config.iterations)
         polish = min(known.polish, POLISH_ROUNDS)
         # nothing was searched that could say who is far behind
-        self._refine = replace(given, window=0.0, sides=0.0, polish=polish, contour_weight=config.contour_weight)
+        self._refine = replace(given, window=0.0, polish=polish, contour_weight=config.contour_weight)
 
     def __call__(self, frame: Frame, detection: Detection, predicted: Mapping[str, np.ndarray]) -> list[Look]:
         """Looks at meshes at predicted poses {id: T_cam_obj}; the first is the one that the box leans on.
@@ -79,7 +90,7 @@ class WarmStart:
 
     def _turn(self, mesh: int, T_cam_obj: np.ndarray, crop: Crop) -> int:
         entry = self._pipeline.library.entries[mesh]
-        return int(nearest_turns((crop.R_cam_crop.T @ T_cam_obj[:3, :3])[None], entry.pose_set, entry.up)[0])
+        return nearest_turn(crop.R_cam_crop.T @ T_cam_obj[:3, :3], entry.pose_set, entry.up)
 
     def _looks(self, frame: Frame, crop: Crop, turn: int, starts: Sequence[tuple[int, np.ndarray]]) -> list[Look]:
         pipeline, device = self._pipeline, self._pipeline.device

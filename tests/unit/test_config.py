@@ -109,7 +109,7 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (RefineConfig, {"unknowns": 4}, r"refine\.unknowns: expected 3, 5 or 6, got 4"),
         (RefineConfig, {"iterations": -1}, r"refine\.iterations: expected 0 or more, got -1"),
         (RefineConfig, {"robust_scale": -1.0}, r"refine\.robust_scale"),
-        (RefineConfig, {"sides": -0.5}, r"refine\.sides: expected 0 or more, got -0\.5"),
+        (RefineConfig, {"again": -1}, r"refine\.again: expected 0 or more, got -1"),
         (
             RefineConfig,
             {"unknowns": 6, "coverage_weight": 0.0},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pasr_perception import valuing
+from pasr_perception import refinement, valuing
 from pasr_perception.config import ConfigError, PasrConfig, RefineConfig
 from pasr_perception.contour import CropEdges, contour_agreement
 from pasr_perception.crop import crop_detections
@@ -174,3 +174,94 @@ def left_half(grid: int) -> np.ndarray:
     shown = np.zeros((grid, grid), np.float32)
     shown[:, : grid // 2] = 1
     return shown
+
+
+@pytest.fixture(scope="module")
+def astray(searched: Any) -> tuple[Pipeline, list[Candidates], list[Candidates], Any, Any]:
+    """The pipeline, two bad poses of each photo's mesh, what a search of that mesh alone finds, maps and crops."""
+    pipeline, found, maps, crops = searched
+    alone = pipeline._candidates(crops, maps, [int(c.mesh_index[0]) for c in found])
+    worse = [c.chosen(torch.arange(len(c.mesh_index) - 2, len(c.mesh_index))) for c in alone]
+    return pipeline, worse, alone, maps, crops
+
+
+def test_the_winners_mesh_is_searched_for_again_and_its_best_pose_wins(astray: Any) -> None:
+    pipeline, worse, alone, maps, crops = astray
+    asked: list[list[int]] = []
+
+    def search(meshes: list[int]) -> list[Candidates]:
+        asked.append(meshes)
+        return list(alone)
+
+    without = pipeline.refine(worse, maps, crops, EVERYONE)
+    again = pipeline.refine(worse, maps, crops, EVERYONE, search=search)
+    best = pipeline.refine(alone, maps, crops, dataclasses.replace(EVERYONE, top_k=4))
+    assert asked == [[int(c.mesh_index[0]) for c in worse]]
+    for a, b, c in zip(without, again, best, strict=True):
+        assert b.value.max() > a.value.max()
+        assert b.value.max() >= c.value.max() - 1e-5  # as if it had been among the candidates at first
+        assert len(a.value) == len(b.value)
+        assert int((a.value != b.value).sum()) == 1  # the winner alone
+        winner = int(b.value.argmax())
+        assert not torch.equal(a.rotation[winner], b.rotation[winner])
+
+
+def test_a_search_that_finds_nothing_new_leaves_all_as_it_was(astray: Any, searched: Any) -> None:
+    pipeline, worse, _, maps, crops = astray
+    without = pipeline.refine(worse, maps, crops, EVERYONE)
+    nothing = [c.chosen(torch.zeros(0, dtype=torch.long)) for c in worse]
+    for found in (worse, nothing):
+        again = pipeline.refine(worse, maps, crops, EVERYONE, search=lambda _, found=found: found)
+        for a, b in zip(without, again, strict=True):
+            assert torch.equal(a.rotation, b.rotation)
+            assert torch.equal(a.value, b.value)
+
+
+def test_what_is_found_again_in_some_crops_wins_in_these(astray: Any) -> None:
+    pipeline, worse, alone, maps, crops = astray
+    nothing = worse[0].chosen(torch.zeros(0, dtype=torch.long))
+    without = pipeline.refine(worse, maps, crops, EVERYONE)
+    windowed = dataclasses.replace(EVERYONE, window=5.0, contour_weight=28.0)
+    for config in (EVERYONE, windowed):
+        again = pipeline.refine(worse, maps, crops, config, search=lambda _: [nothing, alone[1]])
+        alike = pipeline.refine(worse, maps, crops, config)
+        assert torch.equal(again[0].rotation, alike[0].rotation)
+        assert again[1].value.max() > alike[1].value.max()
+    assert len(without) == 2
+
+
+def test_poses_that_were_refined_are_not_refined_again(astray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, _, alone, maps, crops = astray
+    counts: list[int] = []
+    refine = refinement.refine
+
+    def counted(start: Any, *rest: Any) -> Any:
+        counts.append(len(start.crop))
+        return refine(start, *rest)
+
+    monkeypatch.setattr(refinement, "refine", counted)
+    known = [c.chosen(torch.tensor([0, 2])) for c in alone]
+    for most, more in ((0, None), (2, 4), (1000, sum(len(c.value) - 2 for c in alone))):
+        counts.clear()
+        config = dataclasses.replace(EVERYONE, again=most)
+        pipeline.refine(known, maps, crops, config, search=lambda _: alone)
+        assert counts == ([4] if more is None else [4, more])
+
+
+def test_whoever_names_the_mesh_is_not_searched_for_again(
+    searched: Any, monkeypatch: pytest.MonkeyPatch, bench: Any
+) -> None:
+    """All that is known of it was asked for already."""
+    pipeline = searched[0]
+    frame, detection = bench.photograph("truck", make_T(look_at(0.5, 0.8), np.array([0, 0, 5.0])))
+    meshes: list[Any] = []
+    search = pipeline.search
+    monkeypatch.setattr(
+        pipeline, "search", lambda maps, size, only, chroma: (meshes.append(only), search(maps, size, only, chroma))[1]
+    )
+    pipeline.detect(frame, [detection], only=["truck"])
+    truck = pipeline.library.index_of("truck")
+    assert meshes == [[truck]]
+    meshes.clear()
+    found = pipeline.detect(frame, [detection]).objects[0]
+    assert meshes == [None, [pipeline.library.index_of(found.best.mesh_id)]]

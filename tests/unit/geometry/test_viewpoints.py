@@ -12,9 +12,7 @@ from pasr_perception.geometry.viewpoints import (
     UP_AXES,
     fibonacci_directions,
     look_at,
-    nearest_turns,
     pose_set,
-    quarter_turn,
     random_rotations,
     up_rotation,
 )
@@ -98,12 +96,3 @@ def test_directions_are_even():
 def test_unknown_names_are_refused_by_name(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-
-
-def test_the_turn_of_the_crop_is_the_nearest_to_the_poses_roll():
-    rolls = [(turn, roll) for turn in range(4) for roll in (-0.5, 0.0, 0.5)]
-    for elevation, azimuth in ((0.4, 1.0), (-0.9, 4.0), (math.pi / 2, 0.0)):
-        poses = np.stack([quarter_turn(turn) @ look_at(elevation, azimuth, roll) for turn, roll in rolls])
-        assert nearest_turns(poses, "so3", "+y").tolist() == [turn for turn, _ in rolls]
-        assert nearest_turns(poses @ up_rotation("-x"), "so3", "-x").tolist() == [turn for turn, _ in rolls]
-        assert nearest_turns(poses, "upright", "+y").tolist() == [0] * len(rolls)

@@ -14,10 +14,10 @@ from scipy.spatial.transform import Rotation
 from pasr_perception.config import PasrConfig, TrackConfig
 from pasr_perception.crop import CropError
 from pasr_perception.geometry.se3 import make_T, rotation_angle
-from pasr_perception.geometry.viewpoints import look_at
+from pasr_perception.geometry.viewpoints import look_at, quarter_turn
 from pasr_perception.library.store import MeshLibrary
 from pasr_perception.pipeline import Pipeline
-from pasr_perception.track.warm import BOX_GAIN, WarmStart, leaning_box
+from pasr_perception.track.warm import BOX_GAIN, WarmStart, leaning_box, nearest_turn
 from pasr_perception.types import Camera, Depth, Detection, Frame
 
 CAMERA = Camera(320, 240, np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]))
@@ -137,3 +137,10 @@ def test_edges_at_the_images_border_are_not_followed():
     out = np.array([-30.0, 80, 70, 160])
     seen = Detection(np.array([0.0, 80, 70, 160]))
     np.testing.assert_allclose(leaning_box(out, seen, FRAME), out)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_the_turn_of_the_crop_is_the_nearest_to_the_poses_roll(turns):
+    for roll in (-0.5, 0.0, 0.5):
+        assert nearest_turn(quarter_turn(turns) @ look_at(0.4, 1.0, roll), "so3", "+y") == turns
+    assert nearest_turn(quarter_turn(turns) @ look_at(0.4, 1.0), "upright", "+y") == 0
