@@ -181,7 +181,7 @@ class Pipeline:
         for _ in range(self.config.reframe.rounds if loose else 0):
             searched = self._searched_again(frame, searched, only)
         crops, maps, times = searched.crops, searched.maps, [time.perf_counter()]
-        again = None if only is not None else lambda meshes: self._candidates(crops, maps, meshes)
+        again = self.search_in(crops, maps) if only is None else None
         refined = self.refine(searched.candidates, maps, crops, refine, search=again)
         times.append(time.perf_counter())
         refined = Settling(self.placing, self.config)(refined, crops, frame)
@@ -260,6 +260,10 @@ class Pipeline:
         `only` restricts a crop to one mesh, by its index in the library; chroma [B, T, g*g, 2]: without, colours are not compared.
         """
         return coarse_search(maps, box_size, self._space, self.config.coarse, only, self._shortlist, chroma)
+
+    def search_in(self, crops: Sequence[Crop], maps: torch.Tensor) -> Search:
+        """What says what is found in crops of one mesh each, as `refine` asks for it; maps [B, T, D, g, g] of `encode`."""
+        return lambda meshes: self._candidates(crops, maps, meshes)
 
     def likeness(self, hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
         """How alike each hypothesis' mesh and the first one's look from the camera, each at its own pose: {mesh id: 0..1}."""

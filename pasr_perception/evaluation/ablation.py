@@ -123,7 +123,10 @@ def ranked(
     pipeline: Pipeline, asked: Sequence[Asked], candidates: Sequence[Candidates], config: RefineConfig
 ) -> list[Ranked]:
     """The photos' hypotheses after refining their candidates."""
-    after = [pipeline.refine([c], a.maps, [a.crop], config)[0] for a, c in zip(asked, candidates, strict=True)]
+    after = []
+    for a, found in zip(asked, candidates, strict=True):
+        again = pipeline.search_in([a.crop], a.maps)
+        after += pipeline.refine([found], a.maps, [a.crop], config, search=again)
     return [rank(found, pipeline.rivals, pipeline.config.rank, pipeline.config.confidence) for found in after]
 
 
